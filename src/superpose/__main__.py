@@ -1,0 +1,5 @@
+"""`python -m superpose`."""
+
+from superpose.cli import main
+
+raise SystemExit(main())

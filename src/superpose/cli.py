@@ -1,0 +1,284 @@
+"""The command line: serve, run, strategies, models, show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from superpose import __version__, terminal
+from superpose.engine import EngineError, EngineOptions, open_engine
+from superpose.events import TERMINAL, Event
+from superpose.models import DEMO, UnknownModel, data_dir, known
+from superpose.problems import BadInput
+from superpose.runner import Runner
+from superpose.spec import RunSpec, make_spec
+from superpose.store import Store, UnknownRun
+from superpose.strategy import strategies
+
+DONE, FAILED, WRONG_WORDS = 0, 1, 2
+PORTS_TRIED = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 failed run, 2 wrong words."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code: int = options.act(options)
+        return code
+    except (BadInput, UnknownModel, EngineError) as refused:
+        print(f"superpose: {refused}", file=sys.stderr)
+        return WRONG_WORDS
+    except UnknownRun as missing:
+        print(f"superpose: there is no run {missing.args[0]!r}; GET /api/runs lists them", file=sys.stderr)
+        return WRONG_WORDS
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="superpose", description="Decoding with mixtures of token embeddings."
+    )
+    parser.add_argument("--version", action="version", version=f"superpose {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="open the lab in the browser")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument(
+        "--port", type=int, default=5000, help="port; the next free one is taken if it is in use"
+    )
+    serve.add_argument("--data", type=Path, help="data folder (default: SUPERPOSE_DATA or the platform's)")
+    serve.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    serve.set_defaults(act=_serve)
+
+    run = commands.add_parser("run", help="run one prompt in the terminal")
+    run.add_argument("user", help="user prompt; - reads it from standard input")
+    run.add_argument("--system", default="", help="system prompt")
+    run.add_argument("--strategy", default="non_uniform", help="see `superpose strategies`")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the strategy"
+    )
+    run.add_argument("--T-e", dest="T_e", type=int, help="most thinking steps (default 50)")
+    run.add_argument("--T-total", dest="T_total", type=int, help="most steps of both phases (default 250)")
+    run.add_argument("--temperature", type=float, help="default 0.8; 0 = greedy")
+    run.add_argument(
+        "--end-probability", metavar="P|none", help="an end token this likely ends thinking (0.05)"
+    )
+    run.add_argument("--transition", help="text forced after thinking (default: the strategy's)")
+    run.add_argument("--seed", type=int, help="default: a fresh one")
+    run.add_argument("--answer-temperature", type=float, help="default: the temperature")
+    run.add_argument("--top-p", type=float, help="filter of the draws (default 1 = off)")
+    run.add_argument("--top-k", type=int, help="filter of the draws (default 0 = off)")
+    run.add_argument("--min-p", type=float, help="filter of the draws (default 0 = off)")
+    form = run.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the run record alone")
+    form.add_argument("--jsonl", action="store_true", help="print one event a line as it happens")
+    run.set_defaults(act=_run)
+
+    for command in (serve, run):
+        command.add_argument(
+            "--model", default=DEMO, help=f"name, hub id, folder or .gguf file (default {DEMO})"
+        )
+        command.add_argument("--engine", help="toy or torch (default: by the model)")
+        command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+        command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
+
+    listing = commands.add_parser("strategies", help="list the strategies, or tell one in full")
+    listing.add_argument("name", nargs="?")
+    listing.add_argument("--json", action="store_true", help="with JSON Schemas")
+    listing.set_defaults(act=_strategies)
+
+    models = commands.add_parser("models", help="list the models at hand")
+    models.set_defaults(act=_models)
+
+    show = commands.add_parser("show", help="show a recorded run")
+    show.add_argument("run", help="its id")
+    show.add_argument("--json", action="store_true", help="print the run record")
+    show.set_defaults(act=_show)
+    return parser
+
+
+# -- run ----------------------------------------------------------------------------------------------------
+
+
+def _spec(options: argparse.Namespace) -> RunSpec:
+    strategy: dict[str, Any] = {"name": options.strategy}
+    for setting in options.set:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise BadInput("set", f"--set takes NAME=VALUE, as in k=5; got {setting!r}")
+        try:
+            strategy[name] = json.loads(value)
+        except ValueError:
+            strategy[name] = value
+    user = sys.stdin.read() if options.user == "-" else options.user
+    spec: dict[str, Any] = {"system": options.system, "user": user, "strategy": strategy}
+    for name in ("T_e", "T_total", "temperature", "transition", "seed"):
+        if getattr(options, name) is not None:
+            spec[name] = getattr(options, name)
+    if options.end_probability is not None:
+        spec["end_probability"] = _end_probability(options.end_probability)
+    answer = {"temperature": options.answer_temperature, "top_p": options.top_p, "top_k": options.top_k,
+              "min_p": options.min_p}  # fmt: skip
+    spec["answer"] = {name: value for name, value in answer.items() if value is not None}
+    return make_spec(spec)
+
+
+def _end_probability(value: str) -> float | None:
+    if value == "none":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise BadInput(
+            "end_probability", f"--end-probability takes a number or none; got {value!r}"
+        ) from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+    screen = terminal.Screen(quiet=options.json or options.jsonl)
+    engine = open_engine(options.model, _engine_options(options), screen.loading)
+    store = Store(data_dir())
+    runner = Runner(engine, store)
+    try:
+        run = runner.submit(spec)
+        try:
+            for data in _follow(store, run):
+                if options.jsonl:
+                    print(data, flush=True)
+                screen.show(json.loads(data))
+        except KeyboardInterrupt:
+            runner.cancel(run)
+            while store.status(run) in ("queued", "running"):
+                time.sleep(0.01)
+        if options.json:
+            print(json.dumps(store.record(run), ensure_ascii=False))
+        screen.close(run)
+        return DONE if store.status(run) == "finished" else FAILED
+    finally:
+        runner.close()
+        store.close()
+
+
+def _follow(store: Store, run: str) -> Iterator[str]:
+    """The JSON of a run's events as they happen, until it has ended."""
+    bell, after = threading.Event(), 0
+    end = store.listen(bell.set)
+    try:
+        while True:
+            bell.clear()
+            for stored in store.events([run], after):
+                yield stored.data
+                after = stored.position
+                if stored.type in TERMINAL:
+                    return
+            bell.wait(1.0)
+    finally:
+        end()
+
+
+def _engine_options(options: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(options.engine, options.device, options.dtype)
+
+
+# -- serve --------------------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    listener = _listen(options.host, options.port)
+    port = listener.getsockname()[1]
+    if port != options.port and options.port:
+        print(f"Port {options.port} is in use; taking {port}.", file=sys.stderr)
+    if options.data is not None:
+        os.environ["SUPERPOSE_DATA"] = str(options.data.resolve())
+    from superpose.server import serve  # FastAPI is imported only where it serves
+
+    shown = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+
+    def ready() -> None:
+        print(f"superpose is at {url}  (stop: Ctrl+C)", file=sys.stderr, flush=True)
+        if not options.no_browser:
+            webbrowser.open(url)
+
+    serve(data_dir(), options.model, _engine_options(options), listener, options.host, ready)
+    return DONE
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket at the port, or at the next free one. Raises BadInput."""
+    if not 0 <= port <= 65535:
+        raise BadInput("port", f"--port must be 0 to 65535; got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name != "nt":  # elsewhere the option lets two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            return listener
+        except OverflowError as error:
+            raise BadInput("port", f"--port must be 0 to 65535; got {port}") from error
+        except OSError as error:
+            listener.close()
+            if isinstance(error, socket.gaierror) or error.errno not in (48, 98, 10048):  # address in use
+                raise BadInput("host", f"cannot listen on {host}:{candidate}: {error.strerror}") from error
+    raise BadInput("port", f"ports {port} to {candidate} are all in use; name another with --port")
+
+
+# -- lists --------------------------------------------------------------------------------------------------
+
+
+def _strategies(options: argparse.Namespace) -> int:
+    found = strategies()
+    if options.name is not None and options.name not in found:
+        raise BadInput("strategy", f"unknown strategy {options.name!r}; allowed: {', '.join(found)}")
+    chosen = [found[options.name]] if options.name else list(found.values())
+    described = [strategy.describe() for strategy in chosen]
+    if options.json:
+        print(json.dumps(described, ensure_ascii=False))
+    elif options.name:
+        print(terminal.strategy_page(described[0]))
+    else:
+        width = max(map(len, found))
+        print("\n".join(f"{about['name']:{width}}  {about['help']}" for about in described))
+    return DONE
+
+
+def _models(_: argparse.Namespace) -> int:
+    models = known()
+    width = max(len(model.name) for model in models)
+    for model in models:
+        print(f"{model.name:{width}}  {model.about}{'' if model.ready else ' (not fetched yet)'}")
+    print("Also: any hub id such as Qwen/Qwen2.5-3B-Instruct, a folder, a .gguf file.", file=sys.stderr)
+    return DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    store = Store(data_dir())
+    try:
+        record = store.record(options.run)
+        if options.json:
+            print(json.dumps(record, ensure_ascii=False))
+            return DONE
+        screen = terminal.Screen(quiet=False)
+        for stored in store.events([options.run], 0, limit=-1):
+            event: Event = json.loads(stored.data)
+            screen.show(event)
+        screen.close(options.run)
+        return DONE
+    finally:
+        store.close()

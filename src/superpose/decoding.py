@@ -1,0 +1,310 @@
+"""The two-phase state machine of one run: a distribution in, events and the next mixture out.
+
+No engine and no clock inside. `ask` says what the decoder wants to know of the coming position; `advance` takes
+that belief and answers with the events and the mixture of the position, and with what to do next: "feed" the
+mixture, "again" (read the same position out anew, the question has changed) or "end".
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from superpose import rng
+from superpose.engine import EngineInfo, Prompt, Readout, Tokenizer
+from superpose.events import Believed, EndedBy, Event, Kind, Phase
+from superpose.problems import BadInput
+from superpose.spec import RunSpec
+from superpose.strategy import Step, Stop
+from superpose.types import Distribution, Mixture
+
+SHOWN = 16  # candidates a record shows at least
+MOST_SHOWN = 64
+
+
+class StrategyFailed(RuntimeError):
+    """A strategy raised or returned something that cannot be fed; the message is a sentence."""
+
+
+class Advance(NamedTuple):
+    """What one call of `advance` led to; `mixture` is that of its step event, if there is one."""
+
+    events: list[Event]
+    mixture: Mixture | None
+    then: Literal["feed", "again", "end"]
+
+
+class Plan(NamedTuple):
+    """A spec that was checked against a model: all that a decoder needs to begin."""
+
+    spec: RunSpec
+    prompt: Prompt
+    transition: list[int]
+
+
+def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
+    """The spec with its rendered prompt. Raises BadInput when the model cannot run it."""
+    try:
+        needed = spec.strategy.support()
+    except Exception as error:
+        raise BadInput(
+            "strategy", f"strategy {spec.strategy.name} raised {type(error).__name__}: {error}"
+        ) from error
+    if needed > info.vocab:
+        field = "k" if "k" in type(spec.strategy).model_fields else ""
+        raise BadInput(
+            f"strategy.{field}".rstrip("."),
+            f"{field or spec.strategy.name} asks for {needed} candidates; "
+            f"{info.model} has a vocabulary of {info.vocab}",
+        )
+    try:
+        prompt = tokenizer.chat(spec.system, spec.user)
+        transition = (
+            tokenizer.encode_template(spec.transition_text) if spec.T_e and spec.transition_text else []
+        )
+    except ValueError as refused:
+        raise BadInput("user", str(refused)) from refused
+    over = len(prompt.token_ids) + len(transition) + spec.T_total - info.context
+    if over > 0:
+        raise BadInput(
+            "user",
+            f"the prompt is {len(prompt.token_ids)} tokens long; with T_total {spec.T_total} and the transition "
+            f"that is {over} tokens over the model's context of {info.context}",
+        )
+    return Plan(spec, prompt, transition)
+
+
+class TokenTexts:
+    """The texts of a model's tokens for people, looked up once each."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._texts: dict[int, str] = {}
+
+    def __getitem__(self, token: int) -> str:
+        """The token's text; bytes that are no whole character are named, as in ⟨E2 80⟩."""
+        text = self._texts.get(token)
+        if text is None:
+            raw = self._tokenizer.token_bytes(token)
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError:
+                text = f"⟨{raw.hex(' ').upper()}⟩"
+            self._texts[token] = text
+        return text
+
+
+class Decoder:
+    """One run on its way. `step` counts records from 0; `finished` is true once it is over."""
+
+    def __init__(self, work: Plan, info: EngineInfo, tokenizer: Tokenizer, texts: TokenTexts) -> None:
+        self.spec = work.spec
+        self.step = 0
+        self.finished = False
+        self._info = info
+        self._tokenizer = tokenizer
+        self._texts = texts
+        self._support = min(work.spec.strategy.support(), info.vocab)
+        self._forced = deque(work.transition)
+        self._used = 0  # thinking and answer steps; the transition is not counted
+        self._in_phase = 0
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._phase: Phase = "thinking" if work.spec.T_e else "answer"
+        try:
+            self._mix = work.spec.strategy.begin()
+        except Exception as error:
+            raise self._failed(f"raised {type(error).__name__}: {error}") from error
+
+    def ask(self) -> Readout:
+        """What is to be known about the position of the next `advance`."""
+        spec, thinking = self.spec, self._phase == "thinking"
+        whole = thinking and self._support == 0
+        return Readout(
+            temperature=spec.temperature if self._phase != "answer" else spec.answer_temperature,
+            support=0 if whole else min(max(SHOWN, self._support if thinking else 0), self._info.vocab),
+            filters=spec.filters,
+            u=rng.uniform(spec.seed, self.step),
+            mass=spec.strategy.mass() if whole else 1.0,
+        )
+
+    def advance(self, d: Distribution) -> Advance:
+        """The events of this position and what to feed at it. Raises StrategyFailed."""
+        events: list[Event] = []
+        if self._phase == "thinking":
+            chosen = self._think(d, events)
+            if chosen is not None:
+                return self._feed(d, chosen, "sampled" if chosen.sampled else "mixture", events)
+            if self.finished:
+                return Advance(events, None, "end")
+            if not self._forced and self.spec.answer_temperature != self.spec.temperature:
+                return Advance(events, None, "again")
+        if self._forced:
+            return self._feed(d, Mixture.token(self._forced.popleft()), "injected", events)
+        if d.drawn in self._info.eog_ids:
+            self._end(
+                events, "end_of_text", f"end of text {self._name(d.drawn)} was drawn", d.drawn, d.drawn_prob
+            )
+            return Advance(events, None, "end")
+        return self._feed(d, Mixture.token(d.drawn, sampled=True), "sampled", events)
+
+    def cancel(self) -> list[Event]:
+        """The events that close the phase in which the run was stopped."""
+        events: list[Event] = []
+        if self._phase != "transition":
+            self._close(events, "cancelled", f"stopped at step {self.step}")
+        self.finished = True
+        return events
+
+    def _think(self, d: Distribution, events: list[Event]) -> Mixture | None:
+        """What the strategy feeds, or None when thinking has ended instead."""
+        spec = self.spec
+        if spec.end_probability is not None:
+            marker = self._info.end_marker[:1]
+            for token, p in zip(d.ids.tolist(), d.probs.tolist(), strict=True):
+                if p < spec.end_probability:
+                    break
+                if token in self._info.eog_ids or token in marker:
+                    by: EndedBy = "end_of_text" if token in self._info.eog_ids else "end_marker"
+                    what = "end of text" if by == "end_of_text" else "end marker"
+                    why = f"{what} {self._name(token)} had probability {p:.3f}, at least {spec.end_probability:g}"
+                    self._end(events, by, why, token, p)
+                    return None
+        try:
+            chosen = self._mix(d, Step(self.step, spec.seed))
+        except Exception as error:  # a strategy is foreign code: whatever it raises fails this run alone
+            raise self._failed(f"raised {type(error).__name__}: {error}") from error
+        if isinstance(chosen, Stop):
+            self._end(events, "strategy", chosen.reason)
+            return None
+        if not isinstance(chosen, Mixture):
+            raise self._failed(f"returned {type(chosen).__name__} where a Mixture or Stop is due")
+        if int(chosen.ids.max()) >= self._info.vocab:
+            raise self._failed(
+                f"fed token {int(chosen.ids.max())}; the vocabulary ends at {self._info.vocab - 1}"
+            )
+        return chosen
+
+    def _failed(self, what: str) -> StrategyFailed:
+        return StrategyFailed(f"strategy {self.spec.strategy.name} failed at step {self.step}: it {what}")
+
+    def _feed(self, d: Distribution, chosen: Mixture, kind: Kind, events: list[Event]) -> Advance:
+        events.append(self._record(d, chosen, kind))
+        self.step += 1
+        if self._phase == "transition":
+            if not self._forced:
+                events[-1]["text"] += self._utf8.decode(b"", final=True)
+                self._enter("answer")
+            return Advance(events, chosen, "feed")
+        self._used += 1
+        self._in_phase += 1
+        if self._phase == "thinking" and self._in_phase == self.spec.T_e:
+            self._end(events, "T_e", f"T_e = {self.spec.T_e} reached")
+        elif self._used == self.spec.T_total:
+            self._end(events, "T_total", f"T_total = {self.spec.T_total} reached")
+        return Advance(events, chosen, "end" if self.finished else "feed")
+
+    def _end(
+        self, events: list[Event], by: EndedBy, reason: str, token: int | None = None, p: float = 0.0
+    ) -> None:
+        """Closes the phase; goes on to the next one if any steps are left for it."""
+        named = self._believed(token, p) if token is not None else None
+        seamless = self._phase == "thinking" and not self._forced and self._used < self.spec.T_total
+        self._close(events, by, reason, named, flush=not seamless)
+        if self._phase == "answer":
+            self.finished = True
+        elif self._used == self.spec.T_total:
+            self._enter("answer")
+            self._close(events, "T_total", f"thinking used all of T_total = {self.spec.T_total}")
+            self.finished = True
+        else:
+            self._enter("transition" if self._forced else "answer")
+
+    def _close(
+        self,
+        events: list[Event],
+        by: EndedBy,
+        reason: str,
+        token: Believed | None = None,
+        *,
+        flush: bool = True,
+    ) -> None:
+        events.append(
+            {
+                "type": "phase_ended",
+                "phase": self._phase,
+                "ended_by": by,
+                "reason": reason,
+                "steps": self._in_phase,
+                "token": token,
+                "text": self._utf8.decode(b"", final=True) if flush else "",
+            }
+        )
+
+    def _enter(self, phase: Literal["transition", "answer"]) -> None:
+        self._phase, self._in_phase = phase, 0
+
+    def _record(self, d: Distribution, chosen: Mixture, kind: Kind) -> Event:
+        shown = min(max(SHOWN, self._support), MOST_SHOWN, len(d.ids))
+        token, p = _readout(d, chosen)
+        order = np.argsort(-np.abs(chosen.weights), kind="stable")
+        heavy = order[:MOST_SHOWN]
+        event: Event = {
+            "type": "step",
+            "step": self.step,
+            "phase": self._phase,
+            "kind": kind,
+            "token": {
+                "id": token,
+                "text": self._texts[token],
+                "probability": None if p is None else _short(p),
+            },
+            "text": ""
+            if self._tokenizer.is_control(token)
+            else self._utf8.decode(self._tokenizer.token_bytes(token)),
+            "fed": [
+                {"id": i, "text": self._texts[i], "weight": _short(w)}
+                for i, w in zip(chosen.ids[heavy].tolist(), chosen.weights[heavy].tolist(), strict=True)
+            ],
+            "combine": chosen.combine,
+            "believed": [
+                self._believed(i, q)
+                for i, q in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
+            ],
+            "tail": _short(d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
+            "entropy": _short(d.entropy),
+            "entropy_raw": _short(d.entropy_raw),
+            "norm_ratio": None,
+            "reason": None,
+            "t_ms": 0.0,
+        }
+        if len(order) > MOST_SHOWN:
+            rest = float(chosen.weights[order[MOST_SHOWN:]].sum(dtype=np.float64))
+            event["fed_rest"] = {"count": len(order) - MOST_SHOWN, "weight": _short(rest)}
+        return event
+
+    def _believed(self, token: int, p: float) -> Believed:
+        return {"id": token, "text": self._texts[token], "probability": _short(p)}
+
+    def _name(self, token: int) -> str:
+        return f"`{self._texts[token]}`"
+
+
+def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
+    """The token shown for a step and its probability; None when it was no candidate.
+
+    A mixture shows its most probable candidate; a forced token may be too unlikely to be among the candidates.
+    """
+    if chosen.sampled:
+        return d.drawn, d.drawn_prob
+    believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
+    if believed.size:
+        return int(d.ids[believed[0]]), float(d.probs[believed[0]])
+    return int(chosen.ids[np.argmax(chosen.weights)]), None
+
+
+def _short(value: float) -> float:
+    """The number to nine significant digits, which give every float32 back exactly."""
+    return float(f"{value:.9g}")

@@ -1,0 +1,198 @@
+"""The engine protocol: a model that is driven by embeddings, one lane per live sequence.
+
+The decode loop knows nothing below this page. `open_engine` turns a model name into a checked engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from superpose.types import Distribution, FloatArray, IntArray, Mixture, Sampling
+
+Progress = Callable[[str, float, float], None]  # stage, done, total (total 0 = unknown)
+Invariance = Literal["none", "fixed_n", "any_n"]
+
+
+class EngineError(RuntimeError):
+    """Base of what an engine may refuse; the message is one sentence for the user."""
+
+
+class UnsupportedModel(EngineError):
+    """The model cannot be driven by embeddings, or failed its self-check."""
+
+
+class OutOfMemory(EngineError):
+    """The device has no memory left; no lane's length has changed."""
+
+
+class LanesFull(EngineError):
+    """Every lane is taken."""
+
+
+class LaneTooLong(EngineError):
+    """The inputs do not fit into the lane's context."""
+
+
+class UnknownLane(EngineError):
+    """No such open lane."""
+
+
+class BadShape(EngineError):
+    """Inputs that cannot be fed: wrong counts, ids outside the vocabulary."""
+
+
+class Readout(NamedTuple):
+    """What one lane wants to know after its step.
+
+    `support` is how many candidates come back (0 = the whole vocabulary); with `mass` below 1 they may end
+    once their cumulative probability reaches it. `u` in [0, 1) is the draw's keyed random number.
+    """
+
+    temperature: float = 1.0
+    support: int = 16
+    filters: Sampling = Sampling()
+    u: float = 0.0
+    mass: float = 1.0
+
+
+class Prompt(NamedTuple):
+    """A rendered chat: what the template made of the messages, and its token ids."""
+
+    text: str
+    token_ids: list[int]
+
+
+class Tokenizer(Protocol):
+    """The model's own tokenizer. Text of users never becomes control tokens; template text may."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a user's text; `<|im_end|>` and its like stay plain text."""
+        ...
+
+    def encode_template(self, text: str) -> list[int]:
+        """Token ids of template text, in which control tokens are control tokens."""
+        ...
+
+    def chat(self, system: str, user: str) -> Prompt:
+        """The prompt that the model's chat template makes; an empty `system` sends no system message.
+
+        Raises ValueError with a sentence when the template refuses the messages.
+        """
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for; a control token's are its name."""
+        ...
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is a control token, which text for people leaves out."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is, as measured at load."""
+
+    name: str  # "toy", "torch"
+    model: str
+    vocab: int  # rows of the output; ids are below it
+    width: int  # of an embedding
+    max_lanes: int
+    context: int  # tokens per lane
+    device: str
+    dtype: str
+    eog_ids: frozenset[int]  # every end-of-text id
+    end_marker: tuple[int, ...]  # token ids of `</think>`
+    invariance: Invariance  # measured by the self-check, never assumed
+    fingerprint: str  # weights, dtype, versions, threads: the replay key
+    checks: tuple[str, ...]  # the self-check in words
+
+
+class Engine(Protocol):
+    """Lanes of one model. Every call is all-or-nothing: on an error no lane's length has changed.
+
+    Used by one thread at a time. Everything goes in as outputs of the model's own input-embedding module.
+    """
+
+    info: EngineInfo
+    tokenizer: Tokenizer
+
+    def open(self) -> int:
+        """A new, empty lane. Raises LanesFull."""
+        ...
+
+    def close(self, lane: int) -> None:
+        """Frees a lane."""
+        ...
+
+    def length(self, lane: int) -> int:
+        """How many positions a lane holds."""
+        ...
+
+    def prefill(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> Distribution:
+        """Appends token ids [T] or mixtures to a lane; answers with the belief after the last one."""
+        ...
+
+    def step(
+        self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]
+    ) -> list[Distribution]:
+        """Appends one mixture to each named lane in one forward pass; a belief per lane, in that order."""
+        ...
+
+    def fork(self, src: int, upto: int) -> int:
+        """A new lane that holds positions [0, upto) of `src`."""
+        ...
+
+    def rollback(self, lane: int, upto: int) -> None:
+        """Cuts a lane back to its first `upto` positions."""
+        ...
+
+    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Length of each mixed embedding over the mean length of a token's embedding, [n] float32."""
+        ...
+
+    def logits(self) -> FloatArray:
+        """Logits of the last prefill (one row) or step (a row a lane), [n, vocab] float32; for checks."""
+        ...
+
+    def release(self) -> None:
+        """Lets go of the weights and caches; the engine is of no use afterwards."""
+        ...
+
+
+class EngineOptions(NamedTuple):
+    """How to open a model; None lets the engine choose."""
+
+    engine: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+
+AUTOMATIC = EngineOptions()
+_HOMES = {"toy": "superpose.engines.toy", "torch": "superpose.engines.torch_engine"}
+
+
+def open_engine(
+    model: str, options: EngineOptions = AUTOMATIC, progress: Progress | None = None
+) -> Engine:
+    """A loaded engine that passed its self-check.
+
+    `model` is a name of `superpose models`, a hub id, a folder or a .gguf file. Raises UnknownModel
+    (superpose.models) for a name that leads nowhere, UnsupportedModel for one that cannot be driven by
+    embeddings, OutOfMemory when it does not fit.
+    """
+    files = importlib.import_module("superpose.models").resolve(model, progress)
+    kind = options.engine or ("toy" if files.kind == "toy" else "torch")
+    if kind not in _HOMES:
+        raise UnsupportedModel(f"unknown engine {kind!r}; allowed: {', '.join(_HOMES)}")
+    try:
+        home = importlib.import_module(_HOMES[kind])
+    except ModuleNotFoundError as missing:
+        raise UnsupportedModel(
+            f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}]"
+        ) from missing
+    engine: Engine = home.load(files, options, progress)
+    return engine

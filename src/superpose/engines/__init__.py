@@ -1,0 +1,1 @@
+"""Engines: each drives one kind of model from embeddings."""

@@ -1,0 +1,260 @@
+"""Slot cache: each live lane owns a row of the keys and values, at its own position.
+
+A forward pass sees adjacent rows and their first `kv` columns as plain views: nothing is gathered. All layers,
+sliding and chunked ones too, are stored at full length and masked, so that cutting a lane is setting a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedConfig
+from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
+
+ATTENTION = "superpose"  # the name under which `attention` is registered with transformers
+BUCKET = 64  # the columns seen are rounded up to this: odd lengths round differently and are slower
+FIRST_COLUMNS = 256
+
+
+class Plan:
+    """Where the current forward pass writes and how much it sees; shared by all layers."""
+
+    rows = slice(0, 0)  # of this pass
+    kv = 0  # columns seen
+    columns = slice(0, 0)  # written by a pass over one row
+    scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by a step of several rows
+    capacity = (0, 0)  # rows and columns that every layer grows to before it is written
+
+
+class SlotLayer(CacheLayerMixin):
+    """Keys and values of one layer, [rows, heads_kv, columns, head_dim] each."""
+
+    is_sliding = False  # even where attention slides: the mask does that
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Takes the shapes of the model's keys and values; they may differ."""
+        self.keys, self.values = (new.new_zeros(0, new.shape[1], 0, new.shape[3]) for new in (key_states, value_states))
+        self.is_initialized = True
+
+    def grow(self) -> None:
+        """Brings the buffers up to the plan's capacity."""
+        rows, columns = self.plan.capacity
+        if self.is_initialized and (self.keys.shape[0] < rows or self.keys.shape[2] < columns):
+            self.keys, self.values = _grown(self.keys, rows, columns), _grown(self.values, rows, columns)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What the plan's rows see, [n, heads_kv, kv, d], once `key_states` [n, heads_kv, T, d] are in."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.grow()
+        plan = self.plan
+        if plan.scatter is None:
+            self.keys[plan.rows, :, plan.columns] = key_states
+            self.values[plan.rows, :, plan.columns] = value_states
+        else:
+            row, column = plan.scatter
+            self.keys[row, :, column] = key_states[:, :, 0]
+            self.values[row, :, column] = value_states[:, :, 0]
+        return self.keys[plan.rows, :, : plan.kv], self.values[plan.rows, :, : plan.kv]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns seen, and the offset of the first."""
+        return self.plan.kv, 0
+
+    def get_seq_length(self) -> int:
+        """Columns seen; the rows' own lengths travel as position ids."""
+        return self.plan.kv
+
+    def get_max_length(self) -> int:
+        """-1: no maximum of its own."""
+        return -1
+
+
+class Slots:
+    """The rows of all lanes: who holds which, how long it is, and what the next forward pass needs.
+
+    What lies beyond a lane's length is never seen, so a pass that failed leaves no trace.
+    """
+
+    def __init__(self, config: PreTrainedConfig, max_rows: int, max_columns: int) -> None:
+        kinds, options = get_layer_types_and_kwargs(config)
+        self._windows = {kind: option.get("sliding_window", 0) for kind, option in zip(kinds, options, strict=True)}
+        self._limit = max_rows, _ceil(max_columns)
+        self._plan = Plan()
+        self._layers = [SlotLayer(self._plan) for _ in kinds]
+        self.cache = Cache(layers=list(self._layers))
+        self.row: dict[int, int] = {}  # of each lane
+        self.length: dict[int, int] = {}  # of each lane: how many columns are its own
+
+    def open(self, lane: int) -> None:
+        """Gives a lane the first free row."""
+        taken = set(self.row.values())
+        self.row[lane] = next(row for row in range(self._limit[0]) if row not in taken)
+        self.length[lane] = 0
+
+    def close(self, lane: int) -> None:
+        """Frees a lane's row; the last one to leave gives the memory back."""
+        del self.row[lane], self.length[lane]
+        if not self.row:
+            self._plan.capacity = 0, 0
+            for layer in self._layers:
+                layer.is_initialized = False
+                del layer.keys, layer.values
+
+    def copy(self, source: int, target: int, upto: int) -> None:
+        """Makes the first `upto` columns of a lane those of another's too."""
+        self._reserve(upto)
+        for stored in self._buffers():
+            stored[self.row[target], :, :upto] = stored[self.row[source], :, :upto]
+        self.length[target] = upto
+
+    def clean(self, lanes: Sequence[int]) -> None:
+        """Zeros what lies beyond the lanes' lengths: after numbers that were not finite.
+
+        A masked column still counts with weight 0, and 0 times NaN is NaN.
+        """
+        for stored in self._buffers():
+            for lane in lanes:
+                stored[self.row[lane], :, self.length[lane] :] = 0
+
+    def arrange(self, lanes: Sequence[int]) -> list[int]:
+        """The lanes in the order of their rows, which are adjacent now; moves rows only if they were not."""
+        rows = sorted(self.row[lane] for lane in lanes)
+        if rows[-1] - rows[0] >= len(rows):
+            holders = {row: lane for lane, row in self.row.items()}
+            late = [lane for lane in lanes if self.row[lane] >= len(rows)]
+            for row in sorted(set(range(len(rows))) - set(rows)):
+                self._exchange(late.pop(), row, holders.get(row))
+        return sorted(lanes, key=self.row.__getitem__)
+
+    def _exchange(self, lane: int, row: int, holder: int | None) -> None:
+        self._reserve(0)
+        here, own = self.row[lane], slice(self.length[lane])
+        other = slice(0 if holder is None else self.length[holder])
+        # All that needs memory comes first: running out of it half-way would leave a lane in two halves.
+        kept = [(stored, stored[row, :, other].clone()) for stored in self._buffers()]
+        for stored, columns in kept:
+            stored[row, :, own] = stored[here, :, own]
+            stored[here, :, other] = columns
+        self.row[lane] = row
+        if holder is not None:
+            self.row[holder] = here
+
+    def plan(self, lanes: Sequence[int], start: int | None, steps: int, device: torch.device) -> Tensor:
+        """Positions [n, T] of the next pass, over lanes in the order of `arrange`; every layer now follows it.
+
+        `start` is where a pass over one lane begins; None puts one position behind each lane.
+        """
+        starts = [self.length[lane] for lane in lanes] if start is None else [start]
+        plan, first = self._plan, self.row[lanes[0]]
+        plan.rows, plan.kv = slice(first, first + len(lanes)), _ceil(max(starts) + steps)
+        self._reserve(plan.kv)
+        if len(lanes) == 1:
+            plan.columns, plan.scatter = slice(starts[0], starts[0] + steps), None
+            return torch.arange(starts[0], starts[0] + steps, device=device)[None]
+        columns = torch.tensor(starts, device=device)  # [n]
+        plan.scatter = torch.arange(first, first + len(lanes), device=device), columns
+        return columns[:, None]
+
+    def masks(self, positions: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+        """What is added to the scores of queries at `positions` [n, T]: [n, 1, T, kv], or one a kind of layer.
+
+        Models with one kind of layer break on a dict; those with several would take one tensor for all of them.
+        """
+        column = torch.arange(self._plan.kv, device=positions.device)
+        query = positions[:, None, :, None]  # [n, 1, T, 1]
+        made: dict[str, Tensor] = {}
+        for kind, window in self._windows.items():
+            seen = column <= query
+            if kind == "sliding_attention":
+                seen &= column > query - window
+            elif kind == "chunked_attention":
+                seen &= column // window == query // window
+            # The lowest number, not -inf: a query that sees nothing would be NaN.
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            made[kind] = mask.masked_fill_(~seen, torch.finfo(dtype).min)
+        return made if len(made) > 1 else next(iter(made.values()))
+
+    def _reserve(self, columns: int) -> None:
+        """Asks for room for all lanes' rows and so many columns; doubles, so that memory follows use."""
+        rows, have_rows, have_columns = max(self.row.values()) + 1, *self._plan.capacity
+        if rows > have_rows:
+            have_rows = min(max(rows, 2 * have_rows), self._limit[0])
+        if columns > have_columns:
+            have_columns = min(max(_ceil(columns), 2 * have_columns, FIRST_COLUMNS), self._limit[1])
+        self._plan.capacity = have_rows, have_columns
+
+    def _buffers(self) -> list[Tensor]:
+        """Keys and values of all layers, with room for what was reserved."""
+        for layer in self._layers:
+            layer.grow()
+        return [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
+
+
+def attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Masked attention [n, T, heads, d] of `query` [n, heads, T, d] over `key`, `value` [n, heads_kv, kv, d].
+
+    Query heads that share a key are packed, so that keys are never repeated in memory: side by side as if they
+    were positions in a step, and with the heads as the batch in a prefill, which is over one row.
+    """
+    n, heads, steps, d = query.shape
+    heads_kv = key.shape[1]
+    group = heads // heads_kv
+    if position_bias is not None:
+        raise ValueError("its attention adds position biases")
+    if softcap is not None or s_aux is not None:
+        scores = query.reshape(n, heads_kv, group * steps, d) @ key.transpose(2, 3)
+        scores = scores.view(n, heads, steps, -1) * (d**-0.5 if scaling is None else scaling)
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        scores = scores + attention_mask
+        if s_aux is not None:  # a sink a head: takes its share of attention and gives nothing
+            scores = torch.cat([scores, s_aux.view(1, heads, 1, 1).expand(n, heads, steps, 1)], dim=-1)
+        shares = scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]].to(value.dtype)
+        mixed = shares.view(n, heads_kv, group * steps, -1) @ value
+    elif steps == 1:
+        packed = query.reshape(n, heads_kv, group, d)
+        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)
+    elif n == 1:
+        packed = query.reshape(heads_kv, group, steps, d)
+        shared = (each[0, :, None].expand(-1, group, -1, -1) for each in (key, value))
+        mixed = scaled_dot_product_attention(packed, *shared, attention_mask, scale=scaling)
+    else:
+        raise ValueError("a pass is one step of many rows, or many steps of one row")
+    return mixed.reshape(n, heads, steps, -1).transpose(1, 2), None
+
+
+def _grown(stored: Tensor, rows: int, columns: int) -> Tensor:
+    # Zeros, because what is masked still counts with weight 0, and 0 times NaN is NaN.
+    grown = stored.new_zeros(rows, stored.shape[1], columns, stored.shape[3])
+    grown[: stored.shape[0], :, : stored.shape[2]] = stored
+    return grown
+
+
+def _ceil(columns: int) -> int:
+    return -(-columns // BUCKET) * BUCKET
+
+
+AttentionInterface.register(ATTENTION, attention)

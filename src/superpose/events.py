@@ -1,0 +1,165 @@
+"""What happened in a run, as JSON: the events, and the record that they fold into.
+
+Plain dictionaries: an event is written as it is made, and a record is a pure function of the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+Kind = Literal["mixture", "sampled", "injected"]
+Phase = Literal["thinking", "transition", "answer"]
+Status = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
+EndedBy = Literal["T_e", "T_total", "end_marker", "end_of_text", "strategy", "cancelled"]
+TERMINAL = frozenset({"run_finished", "run_cancelled", "run_failed"})
+
+
+class Believed(TypedDict):
+    """A candidate and its probability in the whole vocabulary."""
+
+    id: int
+    text: str
+    probability: float
+
+
+class Fed(TypedDict):
+    """A candidate and its weight in the mixture."""
+
+    id: int
+    text: str
+    weight: float
+
+
+class FedRest(TypedDict):
+    """What was fed beyond the 64 heaviest."""
+
+    count: int
+    weight: float
+
+
+class Token(TypedDict):
+    """The token that stands for a step; `probability` is null for a forced one outside the candidates."""
+
+    id: int
+    text: str
+    probability: float | None
+
+
+class StepRecord(TypedDict):
+    """One forward pass: what was believed, and what was fed."""
+
+    step: int
+    phase: Phase
+    kind: Kind
+    token: Token  # the most probable candidate fed, the drawn or the forced token
+    text: str  # readable text that this step completed
+    fed: list[Fed]  # heaviest first, at most 64
+    fed_rest: NotRequired[FedRest]
+    combine: Literal["sum", "max"]
+    believed: list[Believed]  # likeliest first, at most 64
+    tail: float  # probability outside `believed`
+    entropy: float  # nats, at the temperature
+    entropy_raw: float  # nats, at temperature 1
+    norm_ratio: float | None  # length of what was fed over the mean length of a token's embedding
+    reason: str | None
+    t_ms: float  # since the step before, or since the prompt was read
+
+
+class PromptRecord(TypedDict):
+    """The prompt as the template rendered it."""
+
+    text: str
+    token_ids: list[int]
+
+
+class PhaseRecord(TypedDict):
+    """How thinking or the answer went."""
+
+    text: str
+    steps: int
+    ended_by: EndedBy | None
+    reason: str | None
+
+
+class Timing(TypedDict):
+    """Seconds, and steps per second of decoding."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    tokens_per_second: float
+
+
+class RunRecord(TypedDict):
+    """A whole run: `superpose run --json`, `GET /api/runs/{id}`, exports."""
+
+    id: str
+    status: Status
+    created_at: str  # ISO 8601, UTC
+    name: str | None
+    tags: list[str]
+    spec: dict[str, Any]
+    engine: dict[str, Any] | None  # what ran it: model, device, dtype, fingerprint
+    prompt: PromptRecord | None
+    steps: list[StepRecord]
+    thinking: PhaseRecord
+    answer: PhaseRecord
+    text: str
+    timing: Timing
+    error: str | None
+
+
+Event = dict[str, Any]  # {"type", "run", "seq", …}; `run` and `seq` are set when it is stored
+
+
+def queued(spec: dict[str, Any], created_at: str) -> Event:
+    """The first event: the frozen spec."""
+    return {"type": "run_queued", "spec": spec, "created_at": created_at}
+
+
+def fold(run: str, events: Iterable[Event], name: str | None = None, tags: Iterable[str] = ()) -> RunRecord:
+    """The record of a run, from its events in order."""
+    record: RunRecord = {
+        "id": run, "status": "queued", "created_at": "", "name": name, "tags": list(tags), "spec": {},
+        "engine": None, "prompt": None, "steps": [],
+        "thinking": {"text": "", "steps": 0, "ended_by": None, "reason": None},
+        "answer": {"text": "", "steps": 0, "ended_by": None, "reason": None},
+        "text": "",
+        "timing": {"queue_s": 0.0, "prefill_s": 0.0, "decode_s": 0.0, "tokens_per_second": 0.0},
+        "error": None,
+    }  # fmt: skip
+    texts: list[tuple[Phase, str]] = []
+    for event in events:
+        match event["type"]:
+            case "run_queued":
+                record["spec"], record["created_at"] = event["spec"], event["created_at"]
+            case "run_started":
+                record["status"], record["prompt"], record["engine"] = (
+                    "running",
+                    event["prompt"],
+                    event["engine"],
+                )
+                record["timing"]["queue_s"] = event["queue_s"]
+            case "prefilled":
+                record["timing"]["prefill_s"] = event["prefill_s"]
+            case "step":
+                step: Any = {key: event[key] for key in event if key not in ("type", "run", "seq")}
+                record["steps"].append(step)
+                texts.append((event["phase"], event["text"]))
+                if event["phase"] != "transition":
+                    record["thinking" if event["phase"] == "thinking" else "answer"]["steps"] += 1
+            case "phase_ended":
+                phase = record["thinking" if event["phase"] == "thinking" else "answer"]
+                phase["ended_by"], phase["reason"] = event["ended_by"], event["reason"]
+                texts.append((event["phase"], event["text"]))
+            case "run_finished" | "run_cancelled" | "run_failed":
+                record["status"] = event["type"].removeprefix("run_")
+                record["timing"] = event.get("timing") or record["timing"]
+                record["error"] = event.get("error")
+    record["thinking"]["text"] = "".join(text for phase_name, text in texts if phase_name == "thinking")
+    record["answer"]["text"] = "".join(text for phase_name, text in texts if phase_name == "answer")
+    record["text"] = "".join(text for _, text in texts)
+    return record

@@ -1,0 +1,268 @@
+"""The HTTP face of the lab: routes that check words, call a room below and answer. It decides nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from superpose import __version__
+from superpose.events import RunRecord
+from superpose.problems import BadInput, check_text
+from superpose.runner import Runner
+from superpose.server import problems, streams
+from superpose.server.guard import Guard
+from superpose.server.problems import Problem
+from superpose.server.shelf import Shelf
+from superpose.spec import RunSpec, make_spec
+from superpose.store import Store
+from superpose.strategy import strategies
+
+LIVE = ("queued", "running", "paused")
+
+
+class Words(BaseModel):
+    """What `POST /api/tokenize` counts: one text, or the messages of a prompt."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    text: str | None = None
+    system: str = ""
+    user: str | None = None
+
+
+class Label(BaseModel):
+    """What `PATCH /api/runs/{id}` sets; a field left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, max_length=200)
+    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] | None = Field(None, max_length=20)
+
+
+class ModelName(BaseModel):
+    """Which model to load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=1000)
+
+
+class Created(BaseModel):
+    """The id of a new run."""
+
+    id: str
+
+
+async def body(request: Request) -> Any:
+    """The JSON of a request. Raises Problem with the place where it breaks."""
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"the body is not valid JSON: {error}") from error
+
+
+def known_run(request: Request, run: str) -> str:
+    """The id in the path. Raises UnknownRun, before the first byte of any answer."""
+    request.app.state.store.status(run)
+    return run
+
+
+Body = Annotated[Any, Depends(body)]
+Run = Annotated[str, Depends(known_run)]
+LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1)]
+
+
+def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAPI:
+    """The lab's app over a store and a shelf of models; `hosts` are the names it answers for (None = any)."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(shelf.close)
+        store.close()
+
+    app = FastAPI(title="superpose", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, hosts=hosts)
+    problems.install(app)
+
+    app.state.store = store
+
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        """Says that the server lives."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/api/strategies")
+    def list_strategies() -> list[dict[str, Any]]:
+        """Every strategy with its help and the JSON Schema of its parameters."""
+        return [strategy.describe() for strategy in strategies().values()]
+
+    @app.get("/api/models")
+    def list_models() -> dict[str, Any]:
+        """Models that are loaded, loading or at hand, with load progress and self-check."""
+        return shelf.describe()
+
+    @app.get("/api/models/events")
+    async def model_events() -> StreamingResponse:
+        """The models document anew after every change, as server-sent events."""
+        return streams.response(streams.models(shelf))
+
+    @app.post("/api/models/load", status_code=202)
+    def load_model(wanted: ModelName) -> dict[str, Any]:
+        """Begins to load a model: a known name, a hub id, a folder or a .gguf file."""
+        shelf.load(wanted.model)
+        return shelf.describe()
+
+    @app.post(
+        "/api/runs",
+        status_code=201,
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "application/json": {
+                        "schema": RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
+                    }
+                }
+            }
+        },
+    )
+    def create_run(given: Body) -> Created:
+        """Queues a run; every field of the spec but `user` may be left out."""
+        spec = make_spec(given)
+        return Created(id=shelf.runner(spec.model).submit(spec))
+
+    @app.get("/api/runs")
+    def list_runs(
+        search: Annotated[str, Query(max_length=200)] = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        before: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> dict[str, Any]:
+        """Runs, newest first; `next` is the `before` of the following page."""
+        found = store.summaries(search, limit + 1, before)
+        return {"runs": found[:limit], "next": found[limit - 1]["id"] if len(found) > limit else None}
+
+    @app.get("/api/runs/{run}")
+    def read_run(run: Run) -> RunRecord:
+        """The whole record of a run."""
+        return store.record(run)
+
+    @app.patch("/api/runs/{run}")
+    def label_run(run: Run, label: Label) -> dict[str, Any]:
+        """Sets a run's name and tags."""
+        before = store.label(run)
+        name = label.name if "name" in label.model_fields_set else before["name"]
+        tags = label.tags if label.tags is not None else before["tags"]
+        for field, text in [("name", name or ""), *(("tags", tag) for tag in tags)]:
+            check_text(field, text)
+        store.annotate(run, name, tags)
+        return store.label(run)
+
+    @app.delete("/api/runs/{run}", status_code=204)
+    def delete_run(run: Run) -> None:
+        """Removes a run that is not live."""
+        if store.status(run) in LIVE:
+            raise Problem(409, f"run {run} is live; cancel it first")
+        store.delete(run)
+
+    @app.post("/api/runs/{run}/cancel", status_code=202)
+    def cancel_run(run: Run) -> dict[str, Any]:
+        """Ends a live run within one step; the event stream says when."""
+        cancelled = any([runner.cancel(run) for runner in shelf.runners()])
+        status = store.status(run)
+        if not cancelled and status in LIVE:
+            raise Problem(409, f"run {run} is live in another process; stop it there")
+        return {"id": run, "status": status}
+
+    @app.get("/api/runs/{run}/events", response_model=None)
+    def run_events(
+        run: Run, last: LastEvent = None, after: Annotated[int | None, Query(ge=-1)] = None
+    ) -> Response:
+        """A run's events after number `Last-Event-ID` (or `after`): replay, then live, until it has ended."""
+        seen = last if last is not None else -1 if after is None else after
+        start = store.position(run, seen)
+        if store.status(run) not in LIVE and not store.events([run], start, 1):
+            return Response(status_code=204)
+        return streams.response(streams.runs(store, [run], start, lambda stored: stored.seq))
+
+    @app.get("/api/events", response_model=None)
+    def many_events(
+        runs: Annotated[str, Query(max_length=4000)],
+        last: LastEvent = None,
+        after: Annotated[int | None, Query(ge=-1)] = None,
+    ) -> Response:
+        """The events of several runs, `runs=a,b`, in one stream; ids number the store's events."""
+        ids = list(dict.fromkeys(part for part in runs.split(",") if part))
+        if not 1 <= len(ids) <= 64:
+            raise BadInput("runs", f"runs must name 1 to 64 runs, as in a,b; got {len(ids)}")
+        live = [store.status(run) in LIVE for run in ids]
+        start = max(0, last if last is not None else after or 0)
+        if not any(live) and not store.events(ids, start, 1):
+            return Response(status_code=204)
+        return streams.response(streams.runs(store, ids, start, lambda stored: stored.position))
+
+    @app.post("/api/tokenize")
+    def tokenize(words: Words) -> dict[str, Any]:
+        """Counts a text's tokens, or renders a prompt as the model gets it."""
+        runner = shelf.runner(words.model)
+        if words.text is not None:
+            return {"count": len(_encode(runner, words.text))}
+        if words.user is None:
+            raise BadInput("text", "give either text, or user (and system)")
+        try:
+            check_text("system", words.system)
+            prompt = runner.engine.tokenizer.chat(words.system, check_text("user", words.user))
+        except BadInput:
+            raise
+        except ValueError as refused:
+            raise BadInput("user", str(refused)) from refused
+        return {
+            "count": len(prompt.token_ids),
+            "context": runner.engine.info.context,
+            "prompt": prompt._asdict(),
+            "tokens": [{"id": token, "text": runner.text(token)} for token in prompt.token_ids],
+        }
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        """The API on one page, without a script from elsewhere."""
+        return HTMLResponse(_docs(app.openapi()))
+
+    static = files("superpose") / "static"
+    if (static / "index.html").is_file():
+        app.frontend("/", directory=str(static), fallback="index.html")
+    else:
+
+        @app.get("/", include_in_schema=False)
+        def unbuilt() -> HTMLResponse:
+            return HTMLResponse("<p>The page is not built: run <code>python3 dev.py demo</code>.</p>", 503)
+
+    return app
+
+
+def _encode(runner: Runner, text: str) -> list[int]:
+    return runner.engine.tokenizer.encode(check_text("text", text))
+
+
+def _docs(schema: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<dt><code>{method.upper()} {html.escape(path)}</code></dt><dd>{html.escape(about.get('description', ''))}</dd>"
+        for path, methods in schema["paths"].items()
+        for method, about in methods.items()
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>superpose: API</title>'
+        "<style>body{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}dd{margin:0 0 .8rem 1rem}"
+        ":root{color-scheme:light dark}</style>"
+        f'<h1>superpose {__version__}: API</h1><p>The whole schema: <a href="/openapi.json">openapi.json</a>. '
+        f"Errors are RFC 9457 problem documents.</p><dl>{rows}</dl></html>"
+    )

@@ -1,0 +1,94 @@
+"""Server-sent events: replay what is stored, then wait for the bell. Live view and late join are one path."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from superpose.events import TERMINAL
+from superpose.server.shelf import Shelf
+from superpose.store import Store, Stored
+
+BATCH_S = 0.02  # events that come within it travel together
+PING_S = 15.0
+POLL_S = 1.0  # another process may write to the same store, and rings no bell here
+
+
+def response(lines: AsyncIterator[str]) -> StreamingResponse:
+    """The stream as a response that no proxy holds back."""
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
+
+
+async def runs(
+    store: Store, ids: Sequence[str], after: int, number: Callable[[Stored], int]
+) -> AsyncIterator[str]:
+    """The events of these runs from position `after` on; ends when all of them have ended.
+
+    `number(event)` is the id that the client resumes by.
+    """
+    live = set(ids)
+    async with Bell(store.listen) as bell:
+        yield "retry: 500\n\n"
+        quiet = 0.0
+        while live:
+            batch = await run_in_threadpool(store.events, ids, after)
+            for stored in batch:
+                yield f"id: {number(stored)}\ndata: {stored.data}\n\n"
+                after = stored.position
+                if stored.type in TERMINAL:
+                    live.discard(stored.run)
+            if batch:
+                quiet = 0.0
+                await asyncio.sleep(BATCH_S)
+            elif not await bell.rung(POLL_S):
+                quiet += POLL_S
+                if quiet >= PING_S:
+                    quiet = 0.0
+                    yield ": ping\n\n"
+                live -= await run_in_threadpool(store.gone, ids)
+
+
+async def models(shelf: Shelf) -> AsyncIterator[str]:
+    """The models document now and after every change; for ever."""
+    async with Bell(shelf.listen) as bell:
+        while True:
+            yield f"data: {json.dumps(shelf.describe())}\n\n"
+            await asyncio.sleep(BATCH_S)
+            while not await bell.rung(PING_S):
+                yield ": ping\n\n"
+
+
+class Bell:
+    """A listener of another thread's changes, to be awaited."""
+
+    def __init__(self, listen: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+        self._listen = listen
+        self._event = asyncio.Event()
+
+    async def __aenter__(self) -> Bell:
+        loop = asyncio.get_running_loop()
+
+        def ring() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to hear it
+                loop.call_soon_threadsafe(self._event.set)
+
+        self._end = self._listen(ring)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    async def rung(self, seconds: float) -> bool:
+        """Whether it rang within this time (or since it was last awaited)."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True

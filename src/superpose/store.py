@@ -1,0 +1,305 @@
+"""Runs and their events, durable and ordered, in one SQLite file.
+
+Write-ahead logging: an append that returned is in the file and outlives the process, kill -9 included. The disk
+itself is synced when a run is created or ends, so that a power cut costs at most the last steps of live runs.
+Events are the truth; the columns of `runs` are what lists need. Several processes may share a folder: each holds
+a lock file while it lives, by which the others tell its live runs from interrupted ones.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from superpose.events import TERMINAL, Event, RunRecord, fold, queued
+
+MIGRATIONS = [
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY, created_at TEXT NOT NULL, status TEXT NOT NULL, owner TEXT NOT NULL, spec TEXT NOT NULL,
+        name TEXT, tags TEXT NOT NULL DEFAULT '[]', steps INTEGER NOT NULL DEFAULT 0,
+        answer TEXT NOT NULL DEFAULT '', tokens_per_second REAL NOT NULL DEFAULT 0, error TEXT
+    );
+    CREATE INDEX runs_created ON runs (created_at DESC, id);
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        seq INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (run, seq)
+    );
+    """,
+]
+INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
+_ANSWER_KEPT = 400  # characters of the answer that lists show
+
+
+class UnknownRun(KeyError):
+    """No run has this id."""
+
+
+class Stored(NamedTuple):
+    """An event as it lies in the store: its place among all events, its run and number there, its JSON."""
+
+    position: int
+    run: str
+    seq: int
+    type: str
+    data: str
+
+
+class Store:
+    """The runs of one data folder. `folder=None` keeps them in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._owner = secrets.token_hex(8)
+        self._folder = folder
+        self._alive: FileLock | None = None
+        if folder is not None:
+            (folder / "live").mkdir(parents=True, exist_ok=True)
+            self._alive = FileLock(self._lock_file(self._owner), thread_local=False)
+            self._alive.acquire()
+        self._lock = threading.RLock()
+        self._listeners: set[Callable[[], None]] = set()
+        self._seqs: dict[str, int] = {}
+        path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
+        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._migrate()
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._db.close()
+        if self._alive is not None:
+            self._alive.release()
+            Path(self._alive.lock_file).unlink(missing_ok=True)
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def create(self, spec: dict[str, Any]) -> str:
+        """The id of a new queued run, its first event on disk."""
+        run, created_at = secrets.token_hex(6), datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._lock, self._transaction():
+            self._db.execute(
+                "INSERT INTO runs (id, created_at, status, owner, spec) VALUES (?, ?, 'queued', ?, ?)",
+                (run, created_at, self._owner, _dump(spec)),
+            )
+            self._seqs[run] = 0
+            self._insert(run, queued(spec, created_at))
+        self._sync()
+        self._ring()
+        return run
+
+    def append(self, batch: Sequence[tuple[str, Event]]) -> None:
+        """Writes the events of any number of runs in one transaction, then rings the listeners.
+
+        On return all of them are on disk; on an error none is.
+        """
+        with self._lock, self._transaction():
+            for run, event in batch:
+                self._insert(run, event)
+        if any(event["type"] in TERMINAL for _, event in batch):
+            self._sync()
+        self._ring()
+
+    def recover(self) -> int:
+        """Marks runs that a dead process left live as failed ("interrupted"); how many there were."""
+        live = self._rows("SELECT id, owner FROM runs WHERE status IN ('queued', 'running', 'paused')")
+        dead = {owner for owner in {row["owner"] for row in live} if not self._lives(owner)}
+        lost = [row["id"] for row in live if row["owner"] in dead]
+        self.append([(run, {"type": "run_failed", "error": INTERRUPTED}) for run in lost])
+        return len(lost)
+
+    def annotate(self, run: str, name: str | None, tags: list[str]) -> None:
+        """Sets a run's name and tags. Raises UnknownRun."""
+        with self._lock:
+            done = self._db.execute(
+                "UPDATE runs SET name = ?, tags = ? WHERE id = ?", (name, _dump(tags), run)
+            )
+        if not done.rowcount:
+            raise UnknownRun(run)
+
+    def delete(self, run: str) -> None:
+        """Removes a run and its events. Raises UnknownRun."""
+        with self._lock, self._transaction():
+            done = self._db.execute("DELETE FROM runs WHERE id = ?", (run,))
+            self._seqs.pop(run, None)
+        if not done.rowcount:
+            raise UnknownRun(run)
+        self._ring()
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def record(self, run: str) -> RunRecord:
+        """The whole record of a run. Raises UnknownRun."""
+        row = self._row(run)
+        events = (json.loads(stored.data) for stored in self.events([run], 0, limit=-1))
+        return fold(run, events, row["name"], json.loads(row["tags"]))
+
+    def events(self, runs: Sequence[str], after: int, limit: int = 512) -> list[Stored]:
+        """Events of these runs whose position is above `after`, in order; limit -1 gives all."""
+        marks = ",".join("?" * len(runs))
+        rows = self._rows(
+            f"SELECT position, run, seq, type, data FROM events WHERE run IN ({marks}) AND position > ? "
+            "ORDER BY position LIMIT ?",
+            (*runs, after, limit),
+        )
+        return [Stored(*row) for row in rows]
+
+    def position(self, run: str, seq: int) -> int:
+        """The position of a run's event; that of its last earlier one when there is no such number."""
+        rows = self._rows("SELECT MAX(position) AS at FROM events WHERE run = ? AND seq <= ?", (run, seq))
+        return rows[0]["at"] or 0
+
+    def gone(self, runs: Sequence[str]) -> set[str]:
+        """Those of the runs that are no longer in the store."""
+        return {run for run in runs if not self._rows("SELECT 1 FROM runs WHERE id = ?", (run,))}
+
+    def status(self, run: str) -> str:
+        """A run's status. Raises UnknownRun."""
+        status: str = self._row(run)["status"]
+        return status
+
+    def label(self, run: str) -> dict[str, Any]:
+        """A run's name and tags. Raises UnknownRun."""
+        row = self._row(run)
+        return {"name": row["name"], "tags": json.loads(row["tags"])}
+
+    def summaries(self, search: str = "", limit: int = 50, before: str | None = None) -> list[dict[str, Any]]:
+        """Runs for lists, newest first; `search` looks in prompts, names, tags and answers, `before` pages on."""
+        where, values = ["1"], []
+        if search:
+            columns = ("spec", "answer", "name", "tags")
+            where.append("(" + " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in columns) + ")")
+            pattern = "%" + search.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
+            values += [pattern] * len(columns)
+        if before:
+            where.append("(created_at, id) < (SELECT created_at, id FROM runs WHERE id = ?)")
+            values.append(before)
+        rows = self._rows(
+            "SELECT id, created_at, status, spec, name, tags, steps, answer, tokens_per_second, error FROM runs "
+            f"WHERE {' AND '.join(where)} ORDER BY created_at DESC, id DESC LIMIT ?",
+            (*values, limit),
+        )
+        return [
+            {**dict(row), "spec": json.loads(row["spec"]), "tags": json.loads(row["tags"])} for row in rows
+        ]
+
+    # -- bell ---------------------------------------------------------------------------------------------
+
+    def listen(self, bell: Callable[[], None]) -> Callable[[], None]:
+        """Rings `bell` after every append, from the writer's thread; the answer ends it."""
+        with self._lock:
+            self._listeners.add(bell)
+        return lambda: self._listeners.discard(bell)
+
+    def _ring(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for bell in listeners:
+            bell()
+
+    def _lock_file(self, owner: str) -> str:
+        assert self._folder is not None
+        return str(self._folder / "live" / f"{owner}.lock")
+
+    def _lives(self, owner: str) -> bool:
+        """Whether the process that started a run still holds its lock file."""
+        if owner == self._owner or self._folder is None:
+            return True
+        try:
+            with FileLock(self._lock_file(owner), timeout=0):
+                pass
+        except Timeout:
+            return True
+        Path(self._lock_file(owner)).unlink(missing_ok=True)
+        return False
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _insert(self, run: str, event: Event) -> None:
+        seq = self._seqs.get(run)
+        if seq is None:
+            rows = self._db.execute("SELECT MAX(seq) AS last FROM events WHERE run = ?", (run,)).fetchone()
+            if rows["last"] is None:
+                raise UnknownRun(run)
+            seq = rows["last"] + 1
+        kind = event["type"]
+        data = _dump({"type": kind, "run": run, "seq": seq, **event})
+        self._db.execute(
+            "INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, seq, kind, data)
+        )
+        self._seqs[run] = seq + 1
+        if kind == "run_started":
+            self._db.execute("UPDATE runs SET status = 'running' WHERE id = ?", (run,))
+        elif kind in TERMINAL:
+            self._finish(run, event)
+
+    def _finish(self, run: str, event: Event) -> None:
+        """Fills the columns that lists show, from the events."""
+        rows = self._db.execute("SELECT data FROM events WHERE run = ? ORDER BY seq", (run,)).fetchall()
+        record = fold(run, (json.loads(row["data"]) for row in rows))
+        self._seqs.pop(run, None)
+        self._db.execute(
+            "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
+            (
+                record["status"],
+                len(record["steps"]),
+                (record["answer"]["text"] or record["thinking"]["text"])[:_ANSWER_KEPT],
+                record["timing"]["tokens_per_second"],
+                record["error"],
+                run,
+            ),
+        )
+
+    def _row(self, run: str) -> sqlite3.Row:
+        rows = self._rows("SELECT * FROM runs WHERE id = ?", (run,))
+        if not rows:
+            raise UnknownRun(run)
+        return rows[0]
+
+    def _rows(self, query: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, tuple(values)).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """BEGIN … COMMIT, or ROLLBACK when the body raises."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._seqs.clear()  # numbers given out inside are void; they are read from the file again
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _sync(self) -> None:
+        """Forces what was written onto the disk."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _migrate(self) -> None:
+        """Brings the file to the newest schema, one numbered step at a time."""
+        done = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if done > len(MIGRATIONS):
+            raise RuntimeError(
+                f"the run store is of version {done}; this superpose knows up to {len(MIGRATIONS)}: upgrade it"
+            )
+        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
+            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

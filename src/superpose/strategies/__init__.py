@@ -1,0 +1,1 @@
+"""The built-in strategies: one small file an idea; listing this folder registers them."""

@@ -1,0 +1,106 @@
+"""Runs and pages as readable text: blue for mixtures, orange for sampled tokens, stronger = surer or rarer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from superpose.events import Event
+
+_MIXTURE = ((0.9, "34"), (0.6, "94"), (0.0, "96"))  # by the heaviest weight
+_SAMPLED = ((0.5, ""), (0.2, "33"), (0.0, "91"))  # by probability
+_INJECTED = "2"
+
+
+class Screen:
+    """Prints a run's events: text on stdout, a progress line on stderr. `quiet` keeps the text back."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        plain = "NO_COLOR" in os.environ
+        self._colour = sys.stdout.isatty() and not plain
+        self._progress = sys.stderr.isatty()
+        self._drawn = 0.0
+        self._open = False
+
+    def loading(self, stage: str, done: float, total: float) -> None:
+        """One stage of loading a model."""
+        share = f" {100 * done / total:.0f} %" if total else ""
+        self._line(f"loading: {stage}{share}", force=done == 0)
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        match event["type"]:
+            case "run_started":
+                engine = event["engine"]
+                self._line(f"{engine['model']} on {engine['device']} ({engine['dtype']})", force=True)
+            case "step":
+                self._step(event)
+            case "phase_ended" if event["phase"] == "thinking":
+                self._line(f"thinking ended after {event['steps']} steps: {event['reason']}", force=True)
+            case "run_failed":
+                self._line("", force=True)
+                print(f"failed: {event['error']}", file=sys.stderr)
+            case "run_finished" | "run_cancelled":
+                timing = event["timing"]
+                self._line(f"{event['type'][4:]}: {timing['tokens_per_second']:.1f} tokens/s", force=True)
+
+    def close(self, run: str) -> None:
+        """Ends the text with a line break and tells the run's id."""
+        if self._open:
+            print()
+        if self._progress:
+            print("\r\033[K", end="", file=sys.stderr)
+        print(f"run {run}", file=sys.stderr)
+
+    def _step(self, event: Event) -> None:
+        self._line(f"{event['phase']} · step {event['step'] + 1} · {event['kind']}")
+        if self._quiet or not event["text"]:
+            return
+        text = _printable(event["text"])
+        if self._colour:
+            text = f"\033[{code}m{text}\033[0m" if (code := _code(event)) else text
+        print(text, end="", flush=True)
+        self._open = True
+
+    def _line(self, text: str, force: bool = False) -> None:
+        """The progress line, at most ten times a second; a terminal only."""
+        now = time.monotonic()
+        if not self._progress or (not force and now - self._drawn < 0.1):
+            return
+        self._drawn = now
+        # Saved and restored around the text that streams on the same terminal.
+        print(
+            f"\0337\r\n\033[2K{text[:100]}\0338" if self._open else f"\r\033[K{text[:100]}\r",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def strategy_page(about: dict[str, Any]) -> str:
+    """The reference page of one strategy: docstring, transition, parameters."""
+    lines = [about["name"], "", about["doc"], "", f"Transition: {about['transition'] or '(none)'}"]
+    properties = about["schema"]["properties"]
+    if properties:
+        lines += ["", "Parameters:"]
+    for name, field in properties.items():
+        low = field.get("minimum", field.get("exclusiveMinimum"))
+        high = field.get("maximum", field.get("exclusiveMaximum"))
+        lines.append(f"  {name} = {field.get('default')}  ({low} to {high})  {field.get('description', '')}")
+    return "\n".join(lines)
+
+
+def _code(event: Event) -> str:
+    if event["kind"] == "injected":
+        return _INJECTED
+    mixture = event["kind"] == "mixture"
+    value = event["fed"][0]["weight"] if mixture else event["token"]["probability"]
+    return next(code for least, code in (_MIXTURE if mixture else _SAMPLED) if value >= least)
+
+
+def _printable(text: str) -> str:
+    """The text without control characters that would steer the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() or ord(c) > 0x9F else f"\\x{ord(c):02x}" for c in text)
