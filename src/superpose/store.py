@@ -29,7 +29,6 @@ MIGRATIONS = [
         name TEXT, tags TEXT NOT NULL DEFAULT '[]', steps INTEGER NOT NULL DEFAULT 0,
         answer TEXT NOT NULL DEFAULT '', tokens_per_second REAL NOT NULL DEFAULT 0, error TEXT
     );
-    CREATE INDEX runs_created ON runs (created_at DESC, id);
     CREATE TABLE events (
         position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         seq INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (run, seq)
@@ -184,11 +183,11 @@ class Store:
             pattern = "%" + search.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
             values += [pattern] * len(columns)
         if before:
-            where.append("(created_at, id) < (SELECT created_at, id FROM runs WHERE id = ?)")
+            where.append("rowid < (SELECT rowid FROM runs WHERE id = ?)")
             values.append(before)
         rows = self._rows(
             "SELECT id, created_at, status, spec, name, tags, steps, answer, tokens_per_second, error FROM runs "
-            f"WHERE {' AND '.join(where)} ORDER BY created_at DESC, id DESC LIMIT ?",
+            f"WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?",
             (*values, limit),
         )
         return [

@@ -127,6 +127,12 @@ class Slots:
             for lane in lanes:
                 stored[self.row[lane], :, self.length[lane] :] = 0
 
+    def settle(self) -> None:
+        """Asks for no more than what every layer has: after memory ran out while they grew."""
+        held = [layer.keys.shape for layer in self._layers if layer.is_initialized]
+        complete = len(held) == len(self._layers)
+        self._plan.capacity = (min(h[0] for h in held), min(h[2] for h in held)) if complete else (0, 0)
+
     def arrange(self, lanes: Sequence[int]) -> list[int]:
         """The lanes in the order of their rows, which are adjacent now; moves rows only if they were not."""
         rows = sorted(self.row[lane] for lane in lanes)

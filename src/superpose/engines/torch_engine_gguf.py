@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -127,8 +128,11 @@ def _byte_level(meta: Mapping[str, Any], vocab: dict[str, int], name: str) -> To
         merges.append((merge[:cut], merge[cut + 1 :]))
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=pre in _WHOLE))
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _CUTS[_PRE[pre]]]
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, as_bytes])
+    steps = [*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    if absent := [re.escape(char) for char in pre_tokenizers.ByteLevel.alphabet() if char not in vocab]:
+        # A byte without a token is dropped after merging: dropping it before would let its neighbours merge.
+        steps.append(pre_tokenizers.Split(Regex("|".join(absent)), "removed"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 

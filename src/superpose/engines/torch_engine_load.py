@@ -1,0 +1,155 @@
+"""A transformers model from a folder, on a device and in a dtype that suit the machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import torch
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from superpose.engine import EngineOptions, OutOfMemory, Progress, UnsupportedModel
+from superpose.engines.torch_engine_check import refuse
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ROOM = 1.1  # times the weights: what loading and a first pass need besides
+
+
+def load_model(folder: Path, name: str, options: EngineOptions, progress: Progress) -> PreTrainedModel:
+    """The model of a folder with `config.json` and safetensors; its own code only, nothing is downloaded.
+
+    Raises UnsupportedModel and OutOfMemory, each with a sentence.
+    """
+    device = _device(options.device)
+    dtype = _dtype(options.dtype, device)
+    if device.type == "cpu":
+        _set_threads()
+    config = _config(folder, name)
+    refuse(config, name)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(f"{name} ({config.model_type}) has no language-model head")
+    size = _size(folder, dtype)
+    _check_memory(name, size, device)
+    progress("weights", 0, size)
+    logging.disable_progress_bar()  # theirs would run through ours
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        model = model.to(device)
+    except Exception as error:  # each reader of weights fails in its own way
+        if ran_out(error):
+            raise OutOfMemory(f"{name} does not fit into the memory of {device}") from error
+        raise UnsupportedModel(f"{name} cannot be loaded: {str(error).strip().splitlines()[0][:200]}") from error
+    absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if absent:
+        raise UnsupportedModel(f"{name} lacks {len(absent)} of its weights, {absent[0]} among them")
+    progress("weights", size, size)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error means that there is no memory left."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UnsupportedModel(f"unknown device {name!r}; allowed: cpu, cuda, cuda:1 …, mps")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedModel("the device cuda was asked for, but torch sees no CUDA device here")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UnsupportedModel(f"there is no {device}: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UnsupportedModel("the device mps was asked for, but torch sees no Apple GPU here")
+    return device
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+    if name is not None:
+        if name not in DTYPES:
+            raise UnsupportedModel(f"unknown dtype {name!r}; allowed: {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cpu":
+        return torch.float32
+    try:
+        torch.zeros(1, dtype=torch.bfloat16, device=device).add_(1)
+    except (RuntimeError, TypeError):  # an Apple GPU before macOS 14
+        return torch.float32
+    return torch.bfloat16
+
+
+def _set_threads() -> None:
+    """One thread a physical core that this process may use: a second one a core only slows the products."""
+    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
+        return
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        cores = {Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)}
+    except OSError:
+        return
+    if len(cores) < torch.get_num_threads():
+        torch.set_num_threads(len(cores))
+
+
+def _config(folder: Path, name: str) -> PreTrainedConfig:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever a foreign config.json may cause
+        try:
+            given = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError):
+            raise UnsupportedModel(f"{name} has no readable config.json") from error
+        kind = given.get("model_type")
+        if "auto_map" in given:
+            reason = f"its architecture {kind!r} is code in its own repository, which superpose does not run"
+        else:
+            reason = str(error).strip().splitlines()[0][:200]
+        raise UnsupportedModel(f"{name} cannot be loaded: {reason}") from error
+    return config
+
+
+def _size(folder: Path, dtype: torch.dtype) -> int:
+    """Bytes of all tensors once they are of this dtype, read off the files' headers."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+    return count * dtype.itemsize
+
+
+def _check_memory(name: str, size: int, device: torch.device) -> None:
+    free = _free(device)
+    if free is not None and size * _ROOM > free:
+        need, have = size * _ROOM / 2**30, free / 2**30
+        raise OutOfMemory(f"{name} needs about {need:.1f} GiB on {device}, of which {have:.1f} GiB are free")
+
+
+def _free(device: torch.device) -> int | None:
+    """Bytes that can still be had, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:  # what the kernel could free counts: after a large download nearly all memory holds cached files
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # Windows
+        return None

@@ -1,0 +1,210 @@
+"""One conformance suite for every engine: fork, rollback, join order, invariance as declared, errors."""
+
+import numpy as np
+import pytest
+
+from superpose.engine import BadShape, LanesFull, LaneTooLong, Readout, UnknownLane
+from superpose.engines.toy import ToyEngine
+from superpose.types import Mixture, Sampling
+
+ASK = Readout(temperature=0.8, support=16, u=0.4)
+
+
+def toy():
+    return ToyEngine(max_lanes=4, context=96)
+
+
+def tiny_torch():
+    """A random two-layer Qwen2 with every parameter randomised, behind the torch engine."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from superpose.engines.torch_engine import TorchEngine
+    from superpose.engines.toy import VOCAB, ByteTokenizer
+
+    torch.manual_seed(1)
+    config = Qwen2Config(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=96, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    return TorchEngine(model, ByteTokenizer(), "tiny", max_lanes=4, context=96)
+
+
+@pytest.fixture(params=[toy, tiny_torch], ids=["toy", "torch"])
+def engine(request):
+    made = request.param()
+    yield made
+    made.release()
+
+
+def prompt(seed, length):
+    return np.random.default_rng(seed).integers(0, 256, length).astype(np.int32)
+
+
+def blend(seed):
+    random = np.random.default_rng(seed)
+    ids = random.choice(256, 5, replace=False).astype(np.int32)
+    return Mixture(ids, random.dirichlet(np.ones(5)).astype(np.float32), random.choice(["sum", "max"]))
+
+
+def same(one, other, tolerance=2e-5):
+    assert one.ids.tolist()[:3] == other.ids.tolist()[:3]
+    assert one.probs == pytest.approx(other.probs, abs=tolerance)
+    assert one.entropy == pytest.approx(other.entropy, abs=1e-3)
+
+
+def test_a_distribution_is_whole_and_ordered(engine):
+    d = engine.prefill(engine.open(), prompt(1, 9), ASK._replace(support=0))
+    assert len(d.ids) == engine.info.vocab == len(set(d.ids.tolist()))
+    assert float(d.probs.sum(dtype=np.float64)) == pytest.approx(1, abs=1e-5)
+    assert d.tail == 0
+    assert (np.diff(d.probs) <= 0).all()
+    logits = engine.logits()[0].astype(np.float64)
+    p = np.exp(logits / 0.8 - np.logaddexp.reduce(logits / 0.8))
+    assert d.probs == pytest.approx(p[d.ids], abs=1e-6)
+    assert d.entropy == pytest.approx(-(p * np.log(p)).sum(), abs=1e-4)
+    q = np.exp(logits - np.logaddexp.reduce(logits))
+    assert d.entropy_raw == pytest.approx(-(q * np.log(q)).sum(), abs=1e-4)
+    assert d.drawn == int(np.searchsorted(np.cumsum(p), 0.4 * p.sum(), side="right"))
+
+
+def test_one_hot_mixtures_are_token_ids(engine):
+    ids = prompt(2, 12)
+    by_id = engine.prefill(engine.open(), ids, ASK)
+    lane = engine.open()
+    engine.prefill(lane, ids[:5], ASK)
+    for token in ids[5:]:
+        d = engine.step([lane], [Mixture.token(int(token))], [ASK])[0]
+    same(d, by_id)
+    same(engine.prefill(engine.open(), [Mixture.token(int(token)) for token in ids], ASK), by_id)
+
+
+def test_prefill_in_parts_is_prefill_at_once(engine):
+    ids = prompt(3, 30)
+    whole = engine.prefill(engine.open(), ids, ASK)
+    lane = engine.open()
+    for part in (ids[:1], ids[1:20], ids[20:]):
+        d = engine.prefill(lane, part, ASK)
+    same(d, whole)
+    assert engine.length(lane) == 30
+
+
+def test_lanes_that_join_leave_and_pause_equal_each_alone(engine):
+    def alone(seed):
+        lane = engine.open()
+        told = [engine.prefill(lane, prompt(seed, 4 + seed), ASK)]
+        told += [engine.step([lane], [blend(100 * seed + i)], [ASK])[0] for i in range(8)]
+        engine.close(lane)
+        return told
+
+    expected = {seed: alone(seed) for seed in range(6)}
+    random = np.random.default_rng(0)
+    lanes, told, waiting = {}, {seed: [] for seed in range(6)}, list(range(6))
+    while waiting or lanes:
+        if waiting and len(lanes) < 4 and (not lanes or random.random() < 0.5):
+            seed = waiting.pop(0)
+            lanes[seed] = engine.open()
+            told[seed].append(engine.prefill(lanes[seed], prompt(seed, 4 + seed), ASK))
+        stepping = [seed for seed in lanes if random.random() < 0.7]
+        random.shuffle(stepping)
+        if stepping:
+            got = engine.step(
+                [lanes[seed] for seed in stepping],
+                [blend(100 * seed + len(told[seed]) - 1) for seed in stepping],
+                [ASK] * len(stepping),
+            )
+            for seed, d in zip(stepping, got, strict=True):
+                told[seed].append(d)
+        for seed in [seed for seed in lanes if len(told[seed]) == 9]:
+            engine.close(lanes.pop(seed))
+    for seed in range(6):
+        for one, other in zip(told[seed], expected[seed], strict=True):
+            same(one, other)
+
+
+def test_fork_and_rollback_redo_the_same(engine):
+    lane = engine.open()
+    engine.prefill(lane, prompt(4, 7), ASK)
+    told = [engine.step([lane], [blend(i)], [ASK])[0] for i in range(6)]
+    branch = engine.fork(lane, 7 + 3)
+    assert engine.length(branch) == 10
+    for i in range(3, 6):
+        same(engine.step([branch], [blend(i)], [ASK])[0], told[i])
+    engine.rollback(lane, 7 + 2)
+    assert engine.length(lane) == 9
+    same(engine.step([lane], [blend(2)], [ASK])[0], told[2])
+    engine.close(lane)
+    same(engine.step([branch], [blend(9)], [ASK])[0], engine.step([replay(engine, 6)], [blend(9)], [ASK])[0])
+
+
+def replay(engine, steps):
+    lane = engine.open()
+    engine.prefill(lane, prompt(4, 7), ASK)
+    engine.prefill(lane, [blend(i) for i in range(steps)], ASK)
+    return lane
+
+
+def test_different_questions_in_one_step(engine):
+    lanes = [engine.open() for _ in range(3)]
+    for lane in lanes:
+        engine.prefill(lane, prompt(5, 6), ASK)
+    asks = [
+        Readout(temperature=0.0, support=3, u=0.9),
+        Readout(temperature=1.0, support=0, u=0.9, mass=0.5),
+        Readout(temperature=2.0, support=1, filters=Sampling(top_k=1), u=0.9),
+    ]
+    greedy, half, top = engine.step(lanes, [Mixture.token(65)] * 3, asks)
+    logits = engine.logits().astype(np.float64)
+    assert np.abs(logits - logits[0]).max() < 1e-4
+    best = int(logits[0].argmax())
+    assert (greedy.drawn, greedy.ids[0], greedy.probs[0], greedy.entropy) == (best, best, 1.0, 0.0)
+    p = np.exp(logits[0] - np.logaddexp.reduce(logits[0]))
+    assert half.probs.sum() >= 0.5 > half.probs[:-1].sum()
+    assert half.tail == pytest.approx(1 - p[half.ids].sum(), abs=1e-5)
+    assert top.drawn == best
+    assert top.drawn_prob == pytest.approx(np.exp(logits[2][best] / 2 - np.logaddexp.reduce(logits[2] / 2)), abs=1e-5)
+
+
+def test_norm_ratio_of_a_mixture(engine):
+    tokens = engine.norm_ratios([Mixture.token(i) for i in range(engine.info.vocab)])
+    assert tokens.mean() == pytest.approx(1, abs=1e-4)
+    halves = Mixture(np.array([3, 4], np.int32), np.array([0.5, 0.5], np.float32))
+    assert 0 < engine.norm_ratios([halves])[0] < tokens[[3, 4]].max()
+
+
+def test_errors_change_nothing(engine):
+    lanes = [engine.open() for _ in range(4)]
+    with pytest.raises(LanesFull):
+        engine.open()
+    with pytest.raises(LanesFull):
+        engine.fork(lanes[0], 0)
+    for lane in lanes:
+        engine.prefill(lane, prompt(6, 90), ASK)
+    with pytest.raises(UnknownLane):
+        engine.step([lanes[0], 999], [blend(0)] * 2, [ASK] * 2)
+    with pytest.raises(BadShape):
+        engine.step(lanes, [blend(0)], [ASK])
+    with pytest.raises(BadShape):
+        engine.step([lanes[0], lanes[0]], [blend(0)] * 2, [ASK] * 2)
+    with pytest.raises(BadShape):
+        engine.step([lanes[0]], [Mixture.token(engine.info.vocab)], [ASK])
+    with pytest.raises(BadShape):
+        engine.prefill(lanes[0], np.array([], np.int32), ASK)
+    with pytest.raises(BadShape):
+        engine.rollback(lanes[0], 91)
+    with pytest.raises(LaneTooLong):
+        engine.prefill(lanes[0], prompt(6, 7), ASK)
+    assert [engine.length(lane) for lane in lanes] == [90] * 4
+    for _ in range(6):
+        engine.step(lanes, [blend(1)] * 4, [ASK] * 4)
+    with pytest.raises(LaneTooLong):
+        engine.step(lanes, [blend(1)] * 4, [ASK] * 4)
+    assert [engine.length(lane) for lane in lanes] == [96] * 4
+    engine.close(lanes[0])
+    with pytest.raises(UnknownLane):
+        engine.length(lanes[0])
+    engine.open()

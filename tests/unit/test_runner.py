@@ -1,0 +1,214 @@
+"""Many runs over one engine: alone and together are the same, one run's failure is its own."""
+
+import threading
+import time
+
+import pytest
+
+from superpose.engine import OutOfMemory
+from superpose.engines.toy import ToyEngine
+from superpose.problems import BadInput
+from superpose.runner import Runner
+from superpose.spec import make_spec
+from superpose.store import Store
+from superpose.strategy import Strategy
+from superpose.types import Mixture
+
+
+class Bomb(Strategy, name="test_bomb"):
+    """Raises at its third step; for tests.
+
+    Formula: none.
+    """
+
+    def support(self) -> int:
+        return 1
+
+    def mix(self, d, step):
+        if step.index == 2:
+            raise RuntimeError("boom")
+        return Mixture.token(d.drawn, sampled=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_bomb():
+    yield
+    Strategy.registry.pop("test_bomb", None)
+
+
+@pytest.fixture
+def lab():
+    """Makes runners over one store; closes them."""
+    made = []
+
+    def make(engine=None):
+        store = Store(None)
+        made.append(Runner(engine or ToyEngine(), store))
+        return made[-1], store
+
+    yield make
+    for runner in made:
+        runner.close()
+
+
+def wait(store, run, seconds=10.0):
+    end = time.monotonic() + seconds
+    while store.status(run) in ("queued", "running"):
+        assert time.monotonic() < end, "the run did not end"
+        time.sleep(0.002)
+    return store.record(run)
+
+
+def tokens(record):
+    return [(s["kind"], s["token"]["id"], [(f["id"], f["weight"]) for f in s["fed"]]) for s in record["steps"]]
+
+
+SPECS = [
+    {"user": "one", "strategy": "non_uniform", "T_e": 12, "seed": 1},
+    {"user": "a longer second prompt", "strategy": "dirichlet", "T_e": 30, "seed": 2},
+    {"user": "three", "strategy": "nucleus", "T_e": 5, "seed": 3},
+    {"user": "four", "strategy": "sample", "T_e": 40, "seed": 4},
+]
+
+
+def test_together_equals_alone(lab):
+    alone = []
+    for spec in SPECS:
+        runner, store = lab()
+        alone.append(wait(store, runner.submit(make_spec(spec))))
+    runner, store = lab(ToyEngine(max_lanes=3))  # one has to wait for a lane
+    ids = [runner.submit(make_spec(spec)) for spec in SPECS]
+    together = [wait(store, run) for run in ids]
+    assert [tokens(record) for record in together] == [tokens(record) for record in alone]
+    assert all(record["status"] == "finished" for record in together)
+
+
+def test_the_same_spec_gives_the_same_tokens_and_another_seed_others(lab):
+    runner, store = lab()
+    one, two, other = (
+        wait(store, runner.submit(make_spec({"user": "x", "strategy": "dirichlet", "seed": seed})))
+        for seed in (1, 1, 2)
+    )
+    assert tokens(one) == tokens(two)
+    assert tokens(one) != tokens(other)
+
+
+def test_cancel_stops_within_one_step(lab):
+    engine = ToyEngine(step_s=0.02)
+    runner, store = lab(engine)
+    run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
+    while len(store.record(run)["steps"]) < 3:
+        time.sleep(0.002)
+    before = len(store.record(run)["steps"])
+    assert runner.cancel(run)
+    record = wait(store, run)
+    assert record["status"] == "cancelled"
+    assert len(record["steps"]) - before <= 2  # the one in flight when we looked, and the one when we asked
+    assert record["thinking"]["ended_by"] == "cancelled"
+    assert not runner.cancel(run)
+
+
+def test_cancel_while_queued_and_in_prefill(lab):
+    class SlowPrefill(ToyEngine):
+        def prefill(self, lane, inputs, ask):
+            time.sleep(0.05)
+            return super().prefill(lane, inputs, ask)
+
+    runner, store = lab(SlowPrefill(max_lanes=1))
+    reading = runner.submit(make_spec({"user": "y" * 3000}))
+    queued = runner.submit(make_spec({"user": "x"}))
+    assert runner.cancel(queued)
+    while store.status(reading) == "queued":
+        time.sleep(0.001)
+    assert runner.cancel(reading)
+    for run in (queued, reading):
+        record = wait(store, run)
+        assert (record["status"], record["steps"]) == ("cancelled", [])
+    assert runner.engine.open()  # the lane is free again
+
+
+def test_a_strategy_that_raises_fails_its_own_run_alone(lab):
+    runner, store = lab()
+    bad = runner.submit(make_spec({"user": "x", "strategy": "test_bomb"}))
+    good = runner.submit(make_spec({"user": "x", "seed": 1}))
+    failed = wait(store, bad)
+    assert failed["status"] == "failed"
+    assert failed["error"] == "strategy test_bomb failed at step 2: it raised RuntimeError: boom"
+    assert len(failed["steps"]) == 2
+    assert wait(store, good)["status"] == "finished"
+
+
+def test_out_of_memory_fails_the_longest_run_and_the_others_go_on(lab):
+    class Small(ToyEngine):
+        def step(self, lanes, inputs, asks):
+            if sum(self.length(lane) for lane in lanes) > 120:
+                raise OutOfMemory("no memory left for 1 MB")
+            return super().step(lanes, inputs, asks)
+
+    runner, store = lab(Small(step_s=0.001))
+    long = runner.submit(make_spec({"user": "y" * 70, "T_total": 100, "T_e": 100, "end_probability": None}))
+    short = runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30}))
+    failed = wait(store, long)
+    assert failed["status"] == "failed"
+    assert failed["error"].startswith("out of memory at step ")
+    assert len(failed["steps"]) > 5
+    assert wait(store, short)["status"] == "finished"
+
+
+def test_a_failing_store_ends_the_runs_and_not_the_lab(lab):
+    runner, store = lab(ToyEngine(step_s=0.001))
+    append, broken = store.append, threading.Event()
+
+    def full(batch):
+        if broken.is_set() and any(event["type"] == "step" for _, event in batch):
+            raise OSError("no space left on device")
+        append(batch)
+
+    store.append = full
+    run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
+    while len(store.record(run)["steps"]) < 3:
+        time.sleep(0.002)
+    broken.set()
+    record = wait(store, run)
+    assert (record["status"], record["error"]) == ("failed", "OSError: no space left on device")
+    broken.clear()
+    assert wait(store, runner.submit(make_spec({"user": "x"})))["status"] == "finished"
+
+
+def test_a_spec_the_model_cannot_run_is_refused_before_it_exists(lab):
+    runner, store = lab()
+    with pytest.raises(BadInput):
+        runner.submit(make_spec({"user": "x" * 5000}))
+    assert store.summaries() == []
+
+
+def test_the_record_is_complete_and_consistent(lab):
+    runner, store = lab()
+    record = wait(store, runner.submit(make_spec({"system": "be brief", "user": "x", "T_e": 6, "T_total": 40, "seed": 3})))
+    assert record["spec"]["model"] == "toy"
+    assert record["prompt"]["text"] == "<|system|>be brief<|user|>x<|assistant|>"
+    assert record["thinking"]["steps"] == 6
+    assert [s["step"] for s in record["steps"]] == list(range(len(record["steps"])))
+    assert record["answer"]["text"] == "".join(s["text"] for s in record["steps"] if s["phase"] == "answer")
+    assert record["text"].startswith(record["thinking"]["text"] + "</think><think>")
+    for s in record["steps"]:
+        assert s["t_ms"] >= 0
+        assert s["norm_ratio"] > 0
+        assert sum(b["probability"] for b in s["believed"]) + s["tail"] == pytest.approx(1, abs=1e-5)
+        assert sum(f["weight"] for f in s["fed"]) == pytest.approx(1, abs=1e-5)
+        if s["kind"] == "sampled":
+            assert s["norm_ratio"] == pytest.approx(
+                runner.engine.norm_ratios([Mixture.token(s["token"]["id"])])[0], rel=1e-5
+            )
+
+
+def test_answer_temperature_applies_after_an_early_end_without_transition(lab):
+    """The position is read out anew: greedy answers are the likeliest tokens from the first one on."""
+    script = [{65: 0.5, 66: 0.3, 260: 0.2}] * 40
+    runner, store = lab(ToyEngine(thinking=script, sway=0))
+    spec = {"user": "x", "T_e": 9, "T_total": 30, "transition": "", "answer": {"temperature": 0}}
+    for seed in range(5):
+        record = wait(store, runner.submit(make_spec({**spec, "seed": seed})))
+        assert record["thinking"]["ended_by"] == "end_marker"
+        assert record["answer"]["text"] == "A" * 30
+        assert {s["token"]["probability"] for s in record["steps"]} == {1.0}
