@@ -1,0 +1,126 @@
+"""Speed of our whole loop against transformers' `generate`: same model, dtype, threads and process.
+
+    python benchmarks/decode.py [--model smollm2-135m] [--steps 64] [--rounds 5] [--lanes 1 8]
+
+Each round times generate and ours in turn, so that a noisy machine hits both; ratios are medians over rounds. Ours
+is everything that a user's run does: strategy, events, a store on disk. `overhead` is the share of a step spent
+outside the engine. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from superpose.engine import EngineOptions, open_engine
+from superpose.engines.torch_engine_gguf import to_folder
+from superpose.models import DEMO, cache_dir, resolve
+from superpose.runner import Runner
+from superpose.spec import make_spec
+from superpose.store import Store
+
+USER = "What is 25 + 17? Explain how you add them, step by step, and give another example."
+
+
+class Timed:
+    """An engine that counts the seconds spent inside its `step`."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, *arguments: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return self._engine.step(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+
+def ours(runner: Runner, store: Store, lanes: int, steps: int) -> tuple[float, float]:
+    """Steps a second of `lanes` runs together, and the share of their time outside the engine."""
+    engine: Any = runner.engine
+    spec = {"user": USER, "T_e": steps // 2, "T_total": steps, "end_probability": None, "transition": ""}
+    runs = [runner.submit(make_spec({**spec, "seed": seed})) for seed in range(lanes)]
+    while any(store.status(run) in ("queued", "running") for run in runs):
+        time.sleep(0.005)
+    records = [store.record(run) for run in runs]
+    # From the last prompt read (all lanes live) to the first end.
+    seconds = [sum(step["t_ms"] for step in record["steps"][2:]) / 1000 for record in records]
+    done = sum(len(record["steps"]) - 2 for record in records)
+    spent, engine.seconds = engine.seconds, 0.0
+    return done / max(seconds), 1 - spent / max(sum(step["t_ms"] for step in r["steps"]) / 1000 for r in records)
+
+
+@torch.inference_mode()
+def generate(model: Any, ids: list[int], lanes: int, steps: int) -> float:
+    """Tokens a second of `generate`, its prompt pass left out."""
+    inputs = torch.tensor([ids] * lanes)
+    common = {"do_sample": False, "attention_mask": torch.ones_like(inputs), "pad_token_id": 0}
+    times = []
+    for count in (1, steps + 1):
+        begun = time.perf_counter()
+        model.generate(inputs, max_new_tokens=count, min_new_tokens=count, **common)
+        times.append(time.perf_counter() - begun)
+    return lanes * steps / (times[1] - times[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEMO)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8])
+    options = parser.parse_args()
+
+    files = resolve(options.model)
+    assert files.path is not None, "the toy has no peer to be measured against"
+    folder = to_folder(files.path, cache_dir(), None) if files.kind == "gguf" else files.path
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype), local_files_only=True)
+    engine: Any = Timed(open_engine(options.model, EngineOptions(dtype=options.dtype)))
+    ids = engine.tokenizer.chat("", USER).token_ids
+    with tempfile.TemporaryDirectory() as data:
+        store = Store(Path(data))
+        runner = Runner(engine, store)
+        ours(runner, store, 1, 8)
+        generate(peer, ids, 1, 8)
+        rounds: dict[int, list[tuple[float, float, float]]] = {lanes: [] for lanes in options.lanes}
+        for number in range(options.rounds):
+            for lanes in options.lanes:
+                told = (*ours(runner, store, lanes, options.steps), generate(peer, ids, lanes, options.steps))
+                rounds[lanes].append(told)
+                print(f"round {number + 1}, {lanes} lanes: ours {told[0]:.1f}/s, generate {told[2]:.1f}/s")
+        runner.close()
+        store.close()
+
+    first = options.lanes[0]
+    single = [mine for mine, _, _ in rounds[first]]
+    result = {
+        "model": options.model, "dtype": options.dtype, "threads": torch.get_num_threads(), "steps": options.steps,
+        "lanes": {
+            str(lanes): {
+                "tokens_per_second": round(statistics.median(mine for mine, _, _ in told), 2),
+                "vs_generate": round(statistics.median(mine / peer for mine, _, peer in told), 3),
+                "vs_one_lane": round(statistics.median(m / s for (m, _, _), s in zip(told, single, strict=True)), 3),
+                "overhead": round(statistics.median(share for _, share, _ in told), 4),
+            }
+            for lanes, told in rounds.items()
+        },
+    }  # fmt: skip
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
