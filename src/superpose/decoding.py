@@ -247,7 +247,7 @@ class Decoder:
         self._phase, self._in_phase = phase, 0
 
     def _record(self, d: Distribution, chosen: Mixture, kind: Kind) -> Event:
-        shown = min(max(SHOWN, self._support), MOST_SHOWN, len(d.ids))
+        shown = min(max(SHOWN, self._support, len(chosen.ids)), MOST_SHOWN, len(d.ids))
         token, p = _readout(d, chosen)
         order = np.argsort(-np.abs(chosen.weights), kind="stable")
         heavy = order[:MOST_SHOWN]

@@ -33,6 +33,7 @@ MIGRATIONS = [
         position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         seq INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (run, seq)
     );
+    CREATE INDEX events_run ON events (run, position);
     """,
 ]
 INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
@@ -53,6 +54,27 @@ class Stored(NamedTuple):
     data: str
 
 
+class _Tally:
+    """What lists show of a live run, counted as its events come."""
+
+    def __init__(self) -> None:
+        self.seq = self.steps = 0
+        self._texts = {"thinking": "", "answer": ""}
+
+    @property
+    def text(self) -> str:
+        """The beginning of the answer; of the thinking while there is none."""
+        return (self._texts["answer"] or self._texts["thinking"])[:_ANSWER_KEPT]
+
+    def count(self, event: Event) -> None:
+        self.seq += 1
+        if event["type"] == "step":
+            self.steps += 1
+            phase = event["phase"]
+            if phase in self._texts and len(self._texts[phase]) < _ANSWER_KEPT:
+                self._texts[phase] += event["text"]
+
+
 class Store:
     """The runs of one data folder. `folder=None` keeps them in memory."""
 
@@ -66,7 +88,7 @@ class Store:
             self._alive.acquire()
         self._lock = threading.RLock()
         self._listeners: set[Callable[[], None]] = set()
-        self._seqs: dict[str, int] = {}
+        self._tallies: dict[str, _Tally] = {}
         path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
@@ -93,7 +115,7 @@ class Store:
                 "INSERT INTO runs (id, created_at, status, owner, spec) VALUES (?, ?, 'queued', ?, ?)",
                 (run, created_at, self._owner, _dump(spec)),
             )
-            self._seqs[run] = 0
+            self._tallies[run] = _Tally()
             self._insert(run, queued(spec, created_at))
         self._sync()
         self._ring()
@@ -132,7 +154,7 @@ class Store:
         """Removes a run and its events. Raises UnknownRun."""
         with self._lock, self._transaction():
             done = self._db.execute("DELETE FROM runs WHERE id = ?", (run,))
-            self._seqs.pop(run, None)
+            self._tallies.pop(run, None)
         if not done.rowcount:
             raise UnknownRun(run)
         self._ring()
@@ -157,8 +179,10 @@ class Store:
 
     def position(self, run: str, seq: int) -> int:
         """The position of a run's event; that of its last earlier one when there is no such number."""
-        rows = self._rows("SELECT MAX(position) AS at FROM events WHERE run = ? AND seq <= ?", (run, seq))
-        return rows[0]["at"] or 0
+        rows = self._rows(
+            "SELECT position FROM events WHERE run = ? AND seq <= ? ORDER BY seq DESC LIMIT 1", (run, seq)
+        )
+        return rows[0]["position"] if rows else 0
 
     def gone(self, runs: Sequence[str]) -> set[str]:
         """Those of the runs that are no longer in the store."""
@@ -227,39 +251,32 @@ class Store:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _insert(self, run: str, event: Event) -> None:
-        seq = self._seqs.get(run)
-        if seq is None:
-            rows = self._db.execute("SELECT MAX(seq) AS last FROM events WHERE run = ?", (run,)).fetchone()
-            if rows["last"] is None:
-                raise UnknownRun(run)
-            seq = rows["last"] + 1
+        tally = self._tallies.get(run) or self._recount(run)
         kind = event["type"]
-        data = _dump({"type": kind, "run": run, "seq": seq, **event})
+        data = _dump({"type": kind, "run": run, "seq": tally.seq, **event})
         self._db.execute(
-            "INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, seq, kind, data)
+            "INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, tally.seq, kind, data)
         )
-        self._seqs[run] = seq + 1
+        tally.count(event)
         if kind == "run_started":
             self._db.execute("UPDATE runs SET status = 'running' WHERE id = ?", (run,))
         elif kind in TERMINAL:
-            self._finish(run, event)
+            del self._tallies[run]
+            speed = (event.get("timing") or {}).get("tokens_per_second", 0.0)
+            self._db.execute(
+                "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
+                (kind.removeprefix("run_"), tally.steps, tally.text, speed, event.get("error"), run),
+            )
 
-    def _finish(self, run: str, event: Event) -> None:
-        """Fills the columns that lists show, from the events."""
+    def _recount(self, run: str) -> _Tally:
+        """The tally of a run that this process did not begin. Raises UnknownRun."""
         rows = self._db.execute("SELECT data FROM events WHERE run = ? ORDER BY seq", (run,)).fetchall()
-        record = fold(run, (json.loads(row["data"]) for row in rows))
-        self._seqs.pop(run, None)
-        self._db.execute(
-            "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
-            (
-                record["status"],
-                len(record["steps"]),
-                (record["answer"]["text"] or record["thinking"]["text"])[:_ANSWER_KEPT],
-                record["timing"]["tokens_per_second"],
-                record["error"],
-                run,
-            ),
-        )
+        if not rows:
+            raise UnknownRun(run)
+        tally = self._tallies[run] = _Tally()
+        for row in rows:
+            tally.count(json.loads(row["data"]))
+        return tally
 
     def _row(self, run: str) -> sqlite3.Row:
         rows = self._rows("SELECT * FROM runs WHERE id = ?", (run,))
@@ -279,7 +296,7 @@ class Store:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            self._seqs.clear()  # numbers given out inside are void; they are read from the file again
+            self._tallies.clear()  # what they counted inside is void; they are read from the file again
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise

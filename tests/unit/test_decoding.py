@@ -90,27 +90,52 @@ def test_end_probability_null_or_higher_goes_on(end_probability):
     assert ends(events)[0] == ("thinking", "T_e", 4)
 
 
-class StopAfter(Strategy, name="test_stop_after"):
-    """Ends thinking after n steps; for tests.
-
-    Formula: none.
-    """
-
-    n: int = 2
-
-    def support(self) -> int:
-        return 1
-
-    def begin(self):
-        counter = iter(range(100))
-        return lambda d, step: Stop("counted enough") if next(counter) == self.n else Mixture.token(A)
-
-
 @pytest.fixture(autouse=True, scope="module")
-def _forget_test_strategies():
+def _test_strategies():
+    """Registered here and not at import, so that no other test module sees them."""
+
+    class StopAfter(Strategy, name="test_stop_after"):
+        """Ends thinking after n steps; for tests.
+
+        Formula: none.
+        """
+
+        n: int = 2
+
+        def support(self) -> int:
+            return 1
+
+        def begin(self):
+            counter = iter(range(100))
+            return lambda d, step: Stop("counted enough") if next(counter) == self.n else Mixture.token(A)
+
+    class Faulty(Strategy, name="test_faulty"):
+        """Fails in the way that `how` says; for tests.
+
+        Formula: none.
+        """
+
+        how: str = "raise"
+
+        def support(self) -> int:
+            return 1
+
+        def mix(self, d: Distribution, step: Step):
+            match self.how:
+                case "raise":
+                    raise ZeroDivisionError("by zero")
+                case "type":
+                    return 5
+                case "id":
+                    return Mixture.token(VOCAB)
+                case "sum":
+                    return Mixture(d.ids[:1], np.array([0.5], np.float32))
+                case _:
+                    return Mixture(d.ids[:1], np.array([np.nan], np.float32))
+
     yield
-    for name in [name for name in Strategy.registry if name.startswith("test_")]:
-        del Strategy.registry[name]
+    for strategy in (StopAfter, Faulty):
+        del Strategy.registry[strategy.name]
 
 
 def test_a_strategy_may_stop_and_says_why():
@@ -239,31 +264,6 @@ def test_a_character_cut_by_the_end_is_marked():
 
 
 # -- failures -----------------------------------------------------------------------------------------------
-
-
-class Faulty(Strategy, name="test_faulty"):
-    """Fails in the way that `how` says; for tests.
-
-    Formula: none.
-    """
-
-    how: str = "raise"
-
-    def support(self) -> int:
-        return 1
-
-    def mix(self, d: Distribution, step: Step):
-        match self.how:
-            case "raise":
-                raise ZeroDivisionError("by zero")
-            case "type":
-                return 5
-            case "id":
-                return Mixture.token(VOCAB)
-            case "sum":
-                return Mixture(d.ids[:1], np.array([0.5], np.float32))
-            case _:
-                return Mixture(d.ids[:1], np.array([np.nan], np.float32))
 
 
 @pytest.mark.parametrize(

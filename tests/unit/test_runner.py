@@ -15,25 +15,26 @@ from superpose.strategy import Strategy
 from superpose.types import Mixture
 
 
-class Bomb(Strategy, name="test_bomb"):
-    """Raises at its third step; for tests.
-
-    Formula: none.
-    """
-
-    def support(self) -> int:
-        return 1
-
-    def mix(self, d, step):
-        if step.index == 2:
-            raise RuntimeError("boom")
-        return Mixture.token(d.drawn, sampled=True)
-
-
 @pytest.fixture(autouse=True, scope="module")
-def _forget_bomb():
+def _bomb():
+    """Registered here and not at import, so that no other test module sees it."""
+
+    class Bomb(Strategy, name="test_bomb"):
+        """Raises at its third step; for tests.
+
+        Formula: none.
+        """
+
+        def support(self) -> int:
+            return 1
+
+        def mix(self, d, step):
+            if step.index == 2:
+                raise RuntimeError("boom")
+            return Mixture.token(d.drawn, sampled=True)
+
     yield
-    Strategy.registry.pop("test_bomb", None)
+    del Strategy.registry[Bomb.name]
 
 
 @pytest.fixture
