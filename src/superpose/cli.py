@@ -214,7 +214,10 @@ def _serve(options: argparse.Namespace) -> int:
         if not options.no_browser:
             webbrowser.open(url)
 
-    serve(data_dir(), options.model, _engine_options(options), listener, options.host, ready)
+    try:
+        serve(data_dir(), options.model, _engine_options(options), listener, options.host, ready)
+    except KeyboardInterrupt:  # uvicorn raises it again once it has shut down in order
+        pass
     return DONE
 
 

@@ -184,15 +184,15 @@ def open_engine(
     (superpose.models) for a name that leads nowhere, UnsupportedModel for one that cannot be driven by
     embeddings, OutOfMemory when it does not fit.
     """
-    files = importlib.import_module("superpose.models").resolve(model, progress)
-    kind = options.engine or ("toy" if files.kind == "toy" else "torch")
+    kind = options.engine or ("toy" if model == "toy" else "torch")
     if kind not in _HOMES:
         raise UnsupportedModel(f"unknown engine {kind!r}; allowed: {', '.join(_HOMES)}")
     try:
         home = importlib.import_module(_HOMES[kind])
     except ModuleNotFoundError as missing:
         raise UnsupportedModel(
-            f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}]"
+            f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}], or try --model toy"
         ) from missing
+    files = importlib.import_module("superpose.models").resolve(model, progress)
     engine: Engine = home.load(files, options, progress)
     return engine

@@ -76,6 +76,10 @@ def cache_dir() -> Path:
         return Path(named).expanduser()
     if os.environ.get("SUPERPOSE_DATA"):
         return data_dir() / "cache"
+    return _platform_cache()
+
+
+def _platform_cache() -> Path:
     return Path(platformdirs.user_cache_dir("superpose", appauthor=False))
 
 
@@ -121,7 +125,10 @@ def known() -> list[KnownModel]:
 def _demo_path() -> Path:
     if named := os.environ.get("SUPERPOSE_DEMO_MODEL"):
         return Path(named).expanduser().absolute()
-    return cache_dir() / "models" / _FILE_SHA256[:16] / Path(_FILE).name
+    place = Path("models", _FILE_SHA256[:16], Path(_FILE).name)
+    # A data folder of one's own should not cost a second download; a cache of one's own means to stand alone.
+    shared = _platform_cache() / place
+    return shared if "SUPERPOSE_CACHE" not in os.environ and shared.is_file() else cache_dir() / place
 
 
 def fetch_demo(progress: Progress | None = None) -> Path:
@@ -268,7 +275,7 @@ def _from_hub(name: str, progress: Progress | None) -> Path:
     options: dict[str, Any] = {"allow_patterns": [f"*{end}" for end in _WANTED], "ignore_patterns": _UNWANTED}
     try:
         return _checked_folder(Path(hub.snapshot_download(name, local_files_only=True, **options)), name)
-    except (OSError, UnknownModel):  # not in the cache, or only in part
+    except (OSError, ValueError):  # not in the cache, or only in part
         pass
     try:
         listing = hub.model_info(name, files_metadata=True).siblings or []
@@ -290,6 +297,8 @@ def _hub_sentence(name: str, error: Exception) -> str:
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full: {name!r} could not be downloaded"
+    if isinstance(error, errors.HFValidationError):
+        return f"{name!r} cannot be an id of the model hub"
     if isinstance(error, errors.GatedRepoError):
         return f"{name!r} is gated: accept its terms on its page, log in with `hf auth login` and try again"
     if isinstance(error, errors.RepositoryNotFoundError):

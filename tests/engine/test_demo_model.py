@@ -67,18 +67,25 @@ def mix(name, p):
 
 
 @torch.inference_mode()
-def reference_thinking(reference, prompt, name, temperature):
-    """What transformers alone does: (candidates, probabilities, weights) of each step, one sequence."""
+def reference_thinking(reference, prompt, name, temperature, steps):
+    """What transformers alone believes and would mix, one sequence: (candidates, probabilities, weights) a step.
+
+    After each step it is fed what the run recorded: mixtures feed rounding back into themselves, so that on some
+    prompts two free runs of transformers itself (its eager and its sdpa attention) differ by 0.3 after 20 steps.
+    """
     model, tokenizer = reference
     ids = tokenizer.apply_chat_template(messages(*prompt), add_generation_prompt=True, return_dict=False)
     embed, cache = model.get_input_embeddings(), DynamicCache(config=model.config)
     x = embed(torch.tensor([ids]))
     told = []
-    for _ in range(STEPS):
+    for step in steps:
         logits = model(inputs_embeds=x, past_key_values=cache, use_cache=True).logits[0, -1].double().numpy()
         p = np.exp(logits / temperature - np.logaddexp.reduce(logits / temperature))
         chosen, weights = mix(name, p)
         told.append((chosen, p, weights))
+        if "fed_rest" not in step:  # otherwise the record holds the heaviest only, and the reference's own serve
+            chosen = np.array([f["id"] for f in step["fed"]])
+            weights = np.array([f["weight"] for f in step["fed"]])
         rows = embed(torch.tensor(chosen.copy()))  # [K, H]
         mixed = rows.max(0).values if name == "element_wise_max" else torch.tensor(weights).float() @ rows
         x = mixed[None, None]
@@ -91,21 +98,21 @@ def test_thinking_equals_an_independent_transformers_loop(lab, reference, name):
     common = {"strategy": name, "T_e": STEPS, "T_total": STEPS, "temperature": temperature, "end_probability": None}
     records = run_all(lab, [{"system": s, "user": u, **common} for s, u in PROMPTS])
     for prompt, record in zip(PROMPTS, records, strict=True):
-        ids, told = reference_thinking(reference, prompt, name, temperature)
+        ids, told = reference_thinking(reference, prompt, name, temperature, record["steps"])
         assert record["prompt"]["token_ids"] == ids
         assert len(record["steps"]) == STEPS
         for step, (chosen, p, weights) in zip(record["steps"], told, strict=True):
             believed = {b["id"]: b["probability"] for b in step["believed"]}
             for token, probability in believed.items():
-                assert probability == pytest.approx(p[token], abs=1e-4)
+                assert probability == pytest.approx(p[token], abs=1e-3 if name == "nucleus" else 1e-4)
             assert sum(believed.values()) + step["tail"] == pytest.approx(1, abs=1e-6)
             assert step["entropy"] == pytest.approx(-(p * np.log(p)).sum(), abs=1e-3)
-            # Near-ties may swap two candidates; the set must be the same.
             shown = {f["id"]: f["weight"] for f in step["fed"]}
             count = len(shown) + step.get("fed_rest", {"count": 0})["count"]
-            assert abs(count - len(chosen)) <= (2 if name == "nucleus" else 0)
-            heavy = [token for token, weight in zip(chosen.tolist(), weights, strict=True) if weight > 1e-3]
-            assert set(heavy[:60]) <= set(shown) or name == "nucleus"
+            # Rounding may move a nucleus's edge by a token, and swap two candidates that are all but equally likely.
+            assert abs(count - len(chosen)) <= (1 if name == "nucleus" else 0)
+            if name != "nucleus" and p[np.argsort(-p)[4]] - p[np.argsort(-p)[5]] > 1e-5:
+                assert set(shown) == set(chosen.tolist())
             for token, weight in zip(chosen.tolist(), weights, strict=True):
                 if token in shown:
                     assert shown[token] == pytest.approx(weight, abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def test_being_offline_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(dev, "PYTHON", stub)
     with pytest.raises(SystemExit, match="registry could not be reached"):
         dev.install("pip", "install", "x")
+    assert "Failed to establish" in dev.install("uv", "pip", "install", "x")  # its host may be blocked alone
 
 
 def test_a_set_up_is_repeated_when_what_it_depends_on_changes(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_an_installed_node_that_is_too_old_is_not_used(
     for name in ("node", "npm"):
         (tmp_path / name).write_text("#!/bin/sh\necho $VERSION\n")
         (tmp_path / name).chmod(0o755)
-    for version, command in {"v20.20.2": None, "v22.12.0": [f"{tmp_path}/npm"], "?": None}.items():
+    for version, command in {"v22.22.2": None, "v24.15.0": [f"{tmp_path}/npm"], "?": None}.items():
         monkeypatch.setenv("VERSION", version)
         assert hatch_build.find_npm() == command
 
@@ -135,3 +137,8 @@ def test_when_the_page_is_built(tmp_path: Path) -> None:
     assert hatch_build.is_fresh(tmp_path)  # neither line ends nor packages are sources
     (web / "app.ts").write_text("x")
     assert not hatch_build.is_fresh(tmp_path)
+
+
+def test_the_oldest_node_is_what_the_page_asks_for() -> None:
+    engines = json.loads((ROOT / "web/package.json").read_text("utf-8"))["engines"]
+    assert engines["node"] == ">=" + ".".join(map(str, hatch_build.NODE_MINIMUM))

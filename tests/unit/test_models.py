@@ -63,6 +63,16 @@ def test_the_demo_is_taken_from_the_cache(name: str) -> None:
     assert models.resolve(name) == models.ModelFiles(models.DEMO, "gguf", path)
 
 
+def test_a_data_folder_shares_the_platforms_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SUPERPOSE_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "platform"))
+    path = put_demo_in_cache()
+    monkeypatch.setenv("SUPERPOSE_DATA", str(tmp_path / "data"))
+    assert models.resolve("demo").path == path and tmp_path / "platform" in path.parents
+    monkeypatch.setenv("SUPERPOSE_CACHE", str(tmp_path / "cache"))
+    assert not models.known()[0].ready
+
+
 def test_the_demo_can_be_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SUPERPOSE_DEMO_MODEL", str(write(tmp_path, "mine.gguf") / "mine.gguf"))
     assert models.resolve("demo").path == tmp_path / "mine.gguf"
@@ -284,6 +294,7 @@ def test_hub_ids_that_are_refused(hub: type[Hub]) -> None:
         "me/empty": "no *.safetensors",
         "gated/model": "is gated",
         "broken/model": "answered 500",
+        "a--b/c": "cannot be an id",
     }
     for (said, _), sentence in zip(resolve_apart(*expected), expected.values(), strict=True):
         assert sentence in said
