@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,36 +32,43 @@ USER = "What is 25 + 17? Explain how you add them, step by step, and give anothe
 
 
 class Timed:
-    """An engine that counts the seconds spent inside its `step`."""
+    """An engine that notes when each step of how many lanes began and how long it was inside."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.seconds = 0.0
+        self.steps: list[tuple[float, float, int]] = []  # began, seconds inside, lanes; lanes 0 is a prefill
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def step(self, *arguments: Any) -> Any:
-        begun = time.perf_counter()
-        try:
-            return self._engine.step(*arguments)
-        finally:
-            self.seconds += time.perf_counter() - begun
+    def prefill(self, *arguments: Any) -> Any:
+        self.steps.append((time.perf_counter(), 0.0, 0))
+        return self._engine.prefill(*arguments)
+
+    def step(self, lanes: Any, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        answer = self._engine.step(lanes, *arguments)
+        self.steps.append((began, time.perf_counter() - began, len(lanes)))
+        return answer
+
+    def rate(self, lanes: int) -> tuple[float, float]:
+        """Lane-steps a second while `lanes` were live, and the share of that time outside of `step`."""
+        pairs = [(one, two) for one, two in pairwise(self.steps) if one[2] == two[2] == lanes]
+        whole = sum(two[0] - one[0] for one, two in pairs)
+        inside = sum(one[1] for one, _ in pairs)
+        self.steps.clear()
+        return lanes * len(pairs) / whole, 1 - inside / whole
 
 
 def ours(runner: Runner, store: Store, lanes: int, steps: int) -> tuple[float, float]:
-    """Steps a second of `lanes` runs together, and the share of their time outside the engine."""
+    """Lane-steps a second of `lanes` runs together, and the share of it that is not the engine's."""
     engine: Any = runner.engine
     spec = {"user": USER, "T_e": steps // 2, "T_total": steps, "end_probability": None, "transition": ""}
     runs = [runner.submit(make_spec({**spec, "seed": seed})) for seed in range(lanes)]
     while any(store.status(run) in ("queued", "running") for run in runs):
         time.sleep(0.005)
-    records = [store.record(run) for run in runs]
-    # From the last prompt read (all lanes live) to the first end.
-    seconds = [sum(step["t_ms"] for step in record["steps"][2:]) / 1000 for record in records]
-    done = sum(len(record["steps"]) - 2 for record in records)
-    spent, engine.seconds = engine.seconds, 0.0
-    return done / max(seconds), 1 - spent / max(sum(step["t_ms"] for step in r["steps"]) / 1000 for r in records)
+    rate: tuple[float, float] = engine.rate(lanes)
+    return rate
 
 
 @torch.inference_mode()
