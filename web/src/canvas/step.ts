@@ -1,0 +1,123 @@
+/** One step as an element: a column of its mixture, or a token of running text. */
+
+import type { Step } from '../core/events.ts';
+import { hasGap, isMarker, isPiece, label, visible } from '../core/glyphs.ts';
+import { stepName } from '../core/names.ts';
+import { cells, entropyShare, isOffTop, probabilityBin, weightBin } from '../core/scale.ts';
+import { el } from './dom.ts';
+
+const SEPARATED = 3; // px, a cell of this height can spare one for the line above it
+
+/** What is written for a step: its readable text, or the name of a control token or of a part of a character. */
+export function shownText(step: Step): string {
+  return step.text || step.token.text || '∅';
+}
+
+/** Whether a step is a marker or control token, which is drawn as an outlined chip. */
+function isChip(step: Step): boolean {
+  return isMarker(step.token.text) || (step.text === '' && !isPiece(step.token.text));
+}
+
+/** Whether a step is the beginning of a character that a later step completes. */
+export function isOpenPiece(step: Step): boolean {
+  return step.text === '' && isPiece(step.token.text);
+}
+
+/** Whether a row or paragraph ends after this step. */
+export function endsLine(step: Step): 'line' | 'paragraph' | null {
+  const text = shownText(step);
+  return text.endsWith('\n\n') ? 'paragraph' : text.endsWith('\n') ? 'line' : null;
+}
+
+function identify(element: HTMLElement, step: Step, ended: string | null): void {
+  element.dataset['step'] = String(step.step);
+  element.setAttribute('role', 'option');
+  element.setAttribute('aria-label', stepName(step, ended));
+  element.tabIndex = -1;
+}
+
+/**
+ * A column: the readout on top, cells whose heights are the weights, a tick as long as the entropy. The same
+ * element serves Stack, Ladder and Text; the style of its stream decides.
+ */
+export function column(step: Step): HTMLElement {
+  const text = shownText(step);
+  const sampled = step.kind === 'sampled';
+  const tint = sampled ? `q${probabilityBin(step.token.probability ?? 0)}` : '';
+  const col = el('div', `col ${step.kind} ${tint}`);
+  identify(col, step, null);
+  const gap = hasGap(text);
+  if (gap) col.classList.add('gap');
+  if (isOffTop(step)) col.classList.add('off');
+  if (isOpenPiece(step)) col.classList.add('piece');
+  if (step.reason) col.classList.add('why');
+
+  const heaviest = step.fed[0];
+  const weight = heaviest?.weight ?? 0;
+  const rep = el('b', `rep w${weightBin(weight)} c${probabilityBin(weight)}`);
+  const blank = /^\s+$/.test(text);
+  if (gap || blank) rep.append(el('span', 'sp', gap ? ' ' : text.replace(/\n/g, '')));
+  if (isChip(step)) rep.classList.add('chip');
+  if (blank) rep.classList.add('blank');
+  const name = isChip(step) ? visible(text) : label(text);
+  rep.append(blank && !text.includes('\n') ? el('span', 'ws', name) : name);
+
+  const stack = el('div', 'stk');
+  const below: HTMLElement[] = [];
+  for (const cell of cells(step)) {
+    const bin = sampled ? tint : `w${cell.bin}`;
+    const drawn = el('i', `cell ${bin}`, cell.text === null ? '…' : label(cell.text));
+    drawn.style.height = `${cell.height}px`;
+    if (cell.labelled) drawn.classList.add('lab');
+    if (cell.height >= SEPARATED) drawn.classList.add('sep');
+    if (cell.text === null) drawn.classList.add('rest');
+    if (cell.weight < 0) {
+      drawn.classList.add('neg');
+      below.push(drawn);
+    } else stack.append(drawn);
+  }
+  const tick = el('div', 'ent');
+  tick.style.width = `${(entropyShare(step.entropy) * 100).toFixed(1)}%`;
+  col.append(rep, stack);
+  if (below.length) {
+    const under = el('div', 'stk under');
+    under.append(...below);
+    col.append(under);
+  }
+  col.append(tick);
+  return col;
+}
+
+/** A token of running text, tinted by its probability. */
+export function token(step: Step): HTMLElement {
+  const text = shownText(step);
+  const span = el('span', 't');
+  identify(span, step, null);
+  if (step.kind === 'mixture') span.classList.add(`m${weightBin(step.fed[0]?.weight ?? 0)}`);
+  else if (step.kind === 'sampled') {
+    const p = step.token.probability ?? 0;
+    span.classList.add(`q${probabilityBin(p)}`);
+    if (p < 0.2) span.classList.add('lo');
+    if (isOffTop(step)) span.classList.add('off');
+  }
+  if (isOpenPiece(step)) span.classList.add('piece');
+  if (isChip(step)) span.classList.add('chip');
+  if (!text.includes('\n')) {
+    span.textContent = visible(text);
+    return span;
+  }
+  for (const part of text.split(/(\n+)/)) {
+    if (part.startsWith('\n')) span.append(el('span', 'nl', '↵'.repeat(part.length)), '\n');
+    else span.append(visible(part));
+  }
+  return span;
+}
+
+/** A forced token inside the transition chip. */
+export function forced(step: Step, ended: string | null): HTMLElement {
+  const text = shownText(step);
+  const span = el('span', isChip(step) ? 'forced chip' : 'forced', isChip(step) ? visible(text) : label(text));
+  identify(span, step, ended);
+  if (isOpenPiece(step)) span.classList.add('piece');
+  return span;
+}

@@ -1,0 +1,163 @@
+/** What is on the form: the next run. Checked while it is typed; turned into a spec when Generate is pressed. */
+
+import type { Spec, StrategyInfo } from './events.ts';
+import { checkField, type Field, fieldOf, fieldsOf, valueOf } from './form.ts';
+
+export interface Draft {
+  model: string | null; // null = the server's own
+  system: string;
+  user: string;
+  strategy: string;
+  params: Record<string, Record<string, string>>; // strategy -> parameter -> as typed
+  values: Record<string, string>; // path of a general field -> as typed
+}
+
+const MOST_STEPS = 100_000;
+const general = (path: string, label: string, property: Parameters<typeof fieldOf>[2]): Field =>
+  fieldOf(path, label, property);
+
+/** The fields that every strategy has. Bounds are the server's. */
+export const GENERAL: readonly Field[] = [
+  general('T_e', 'T_e', {
+    type: 'integer', default: 50, minimum: 0, maximum: MOST_STEPS, description: 'most thinking steps (phase 1)',
+  }),
+  general('T_total', 'T_total', {
+    type: 'integer', default: 250, minimum: 1, maximum: MOST_STEPS, description: 'most steps of both phases together',
+  }),
+  general('temperature', 'Temperature', {
+    type: 'number', default: 0.8, minimum: 0, maximum: 10, description: '0 = greedy',
+  }),
+  general('seed', 'Seed', {
+    anyOf: [{ type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER }, { type: 'null' }],
+    default: null,
+    description: 'empty = a fresh one',
+  }),
+];
+
+export const ADVANCED: readonly Field[] = [
+  general('end_probability', 'End probability', {
+    anyOf: [{ type: 'number', exclusiveMinimum: 0, maximum: 1 }, { type: 'null' }],
+    default: 0.05,
+    description: 'an end token this likely ends thinking; empty = never',
+  }),
+  general('answer.temperature', 'Answer temperature', {
+    anyOf: [{ type: 'number', minimum: 0, maximum: 10 }, { type: 'null' }],
+    default: null,
+    description: 'empty = as above',
+  }),
+  general('answer.top_p', 'Answer top-p', {
+    type: 'number', default: 1, exclusiveMinimum: 0, maximum: 1, description: 'keep the likeliest up to this probability',
+  }),
+  general('answer.top_k', 'Answer top-k', {
+    type: 'integer', default: 0, minimum: 0, description: 'keep this many likeliest; 0 = all',
+  }),
+  general('answer.min_p', 'Answer min-p', {
+    type: 'number', default: 0, minimum: 0, maximum: 1, description: 'keep those of this share of the likeliest',
+  }),
+];
+
+export const TRANSITION = general('transition', 'Transition', {
+  anyOf: [{ type: 'string' }, { type: 'null' }],
+  default: null,
+  description: "text forced after thinking; empty = the strategy's",
+});
+
+const ALL: readonly Field[] = [...GENERAL, ...ADVANCED, TRANSITION];
+
+export function newDraft(): Draft {
+  return { model: null, system: '', user: '', strategy: 'non_uniform', params: {}, values: {} };
+}
+
+/** A general field's value as typed. */
+export function typed(draft: Draft, field: Field): string {
+  return draft.values[field.path] ?? field.initial;
+}
+
+/** A strategy parameter's value as typed. */
+export function typedParam(draft: Draft, field: Field): string {
+  return draft.params[draft.strategy]?.[field.label] ?? field.initial;
+}
+
+/** What is wrong with the form: path of the field -> sentence. Empty when the run may start. */
+export function checkDraft(draft: Draft, strategy: StrategyInfo | undefined): Record<string, string> {
+  const wrong: Record<string, string> = {};
+  if (!draft.user.trim()) wrong['user'] = 'Write a user prompt first: a run needs one';
+  for (const field of ALL) {
+    const problem = checkField(field, typed(draft, field));
+    if (problem) wrong[field.path] = problem;
+  }
+  if (!wrong['T_e'] && !wrong['T_total']) {
+    const [T_e, T_total] = ['T_e', 'T_total'].map((path) => Number(draft.values[path] ?? initialOf(path)));
+    if (T_e !== undefined && T_total !== undefined && T_e > T_total) {
+      wrong['T_e'] = `T_e must be at most T_total (${T_total}); got ${T_e}`;
+    }
+  }
+  for (const field of strategy ? fieldsOf(strategy.schema.properties ?? {}) : []) {
+    const problem = checkField(field, typedParam(draft, field));
+    if (problem) wrong[field.path] = problem;
+  }
+  return wrong;
+}
+
+/** The body of `POST /api/runs`. What was left at its default is left out, so that the server's rules apply. */
+export function bodyOf(draft: Draft, strategy: StrategyInfo): Record<string, unknown> {
+  const chosen: Record<string, unknown> = { name: strategy.name };
+  for (const field of fieldsOf(strategy.schema.properties ?? {})) {
+    chosen[field.label] = valueOf(field, typedParam(draft, field));
+  }
+  const body: Record<string, unknown> = { system: draft.system, user: draft.user, strategy: chosen };
+  if (draft.model !== null) body['model'] = draft.model;
+  const answer: Record<string, unknown> = {};
+  for (const field of ALL) {
+    const raw = typed(draft, field);
+    const value = valueOf(field, raw);
+    if (GENERAL.includes(field)) body[field.path] = value;
+    else if (raw === field.initial) continue;
+    else if (field.path.startsWith('answer.')) answer[field.path.slice('answer.'.length)] = value;
+    else body[field.path] = value;
+  }
+  if (Object.keys(answer).length) body['answer'] = answer;
+  return body;
+}
+
+/** The form that would start this run again. */
+export function draftOf(spec: Spec): Draft {
+  const draft = newDraft();
+  const { name, ...params } = spec.strategy;
+  draft.model = spec.model;
+  draft.system = spec.system;
+  draft.user = spec.user;
+  draft.strategy = name;
+  draft.params[name] = Object.fromEntries(Object.entries(params).map(([key, value]) => [key, String(value ?? '')]));
+  const given: Record<string, unknown> = { ...spec };
+  for (const [key, value] of Object.entries(spec.answer)) given[`answer.${key}`] = value;
+  for (const field of ALL) draft.values[field.path] = String(given[field.path] ?? '');
+  return draft;
+}
+
+/** A draft that was saved by an earlier visit; null when it is not one. */
+export function parseDraft(saved: string | null): Draft | null {
+  try {
+    const value: unknown = JSON.parse(saved ?? 'null');
+    if (typeof value !== 'object' || value === null) return null;
+    const from = value as Partial<Draft>;
+    const draft = newDraft();
+    if (typeof from.system === 'string') draft.system = from.system;
+    if (typeof from.user === 'string') draft.user = from.user;
+    if (typeof from.strategy === 'string') draft.strategy = from.strategy;
+    if (typeof from.model === 'string') draft.model = from.model;
+    for (const [path, raw] of Object.entries(from.values ?? {})) {
+      if (typeof raw === 'string') draft.values[path] = raw;
+    }
+    for (const [name, params] of Object.entries(from.params ?? {})) {
+      draft.params[name] = Object.fromEntries(Object.entries(params).filter(([, raw]) => typeof raw === 'string'));
+    }
+    return draft;
+  } catch {
+    return null;
+  }
+}
+
+function initialOf(path: string): string {
+  return ALL.find((field) => field.path === path)?.initial ?? '';
+}

@@ -1,0 +1,159 @@
+/** What the server says, as types: events of a run, strategies, models. The fixtures in tests/fixtures are the contract. */
+
+export type Kind = 'mixture' | 'sampled' | 'injected';
+export type Phase = 'thinking' | 'transition' | 'answer';
+export type Status = 'queued' | 'running' | 'paused' | 'finished' | 'cancelled' | 'failed';
+
+export interface Believed {
+  id: number;
+  text: string;
+  probability: number;
+}
+
+export interface Fed {
+  id: number;
+  text: string;
+  weight: number;
+}
+
+/** The token that stands for a step; the probability is null for a forced one outside the candidates. */
+export interface Token {
+  id: number;
+  text: string;
+  probability: number | null;
+}
+
+/** One forward pass: what was believed, and what was fed. */
+export interface Step {
+  step: number;
+  phase: Phase;
+  kind: Kind;
+  token: Token;
+  text: string; // readable text that this step completed; "" inside a UTF-8 character
+  fed: Fed[]; // heaviest first
+  fed_rest?: { count: number; weight: number };
+  combine: 'sum' | 'max';
+  believed: Believed[]; // likeliest first
+  tail: number;
+  entropy: number; // nats
+  entropy_raw: number;
+  norm_ratio: number | null;
+  reason: string | null;
+  t_ms: number;
+}
+
+export interface Strategy {
+  name: string;
+  [parameter: string]: unknown;
+}
+
+export interface Spec {
+  model: string | null;
+  system: string;
+  user: string;
+  strategy: Strategy;
+  T_e: number;
+  T_total: number;
+  temperature: number;
+  answer: { temperature: number | null; top_p: number; top_k: number; min_p: number };
+  end_probability: number | null;
+  transition: string | null;
+  seed: number;
+}
+
+export interface Engine {
+  name: string;
+  model: string;
+  device: string;
+  dtype: string;
+  vocab: number;
+  fingerprint: string;
+}
+
+export interface Timing {
+  queue_s: number;
+  prefill_s: number;
+  decode_s: number;
+  tokens_per_second: number;
+}
+
+export interface Prompt {
+  text: string;
+  token_ids: number[];
+}
+
+export interface PhaseEnded {
+  phase: 'thinking' | 'answer';
+  ended_by: string;
+  reason: string;
+  steps: number;
+  token: Believed | null;
+  text: string;
+}
+
+interface Numbered {
+  run: string;
+  seq: number;
+}
+
+export type RunEvent = Numbered &
+  (
+    | { type: 'run_queued'; spec: Spec; created_at: string }
+    | { type: 'run_started'; prompt: Prompt; engine: Engine; queue_s: number }
+    | { type: 'prefilled'; prefill_s: number }
+    | ({ type: 'step' } & Step)
+    | ({ type: 'phase_ended' } & PhaseEnded)
+    | { type: 'run_finished' | 'run_cancelled'; timing: Timing }
+    | { type: 'run_failed'; error: string; timing?: Timing }
+  );
+
+export interface StrategyInfo {
+  name: string;
+  help: string;
+  doc: string;
+  transition: string;
+  schema: { properties?: Record<string, Property> };
+}
+
+/** The part of JSON Schema that pydantic writes for a strategy's field. */
+export interface Property {
+  type?: string;
+  title?: string;
+  description?: string;
+  default?: unknown;
+  enum?: unknown[];
+  const?: unknown;
+  anyOf?: Property[];
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+}
+
+export interface ModelInfo {
+  engine: string;
+  model: string;
+  device: string;
+  dtype: string;
+  vocab: number;
+  context: number;
+  max_lanes: number;
+  invariance: string;
+  fingerprint: string;
+  checks: string[];
+}
+
+export interface Model {
+  name: string;
+  status: 'available' | 'loading' | 'ready' | 'failed';
+  stage: string | null;
+  done: number;
+  total: number;
+  error: string | null;
+  info: ModelInfo | null;
+}
+
+export interface Models {
+  default: string;
+  models: Model[];
+}

@@ -1,0 +1,51 @@
+/** Numbers as words and figures. */
+
+/** Three decimals. */
+export function three(value: number): string {
+  return value.toFixed(3);
+}
+
+/** ln p to three decimals, for the hover of a probability. */
+export function logProbability(p: number): string {
+  return p > 0 ? `ln p = ${Math.log(p).toFixed(3)}`.replace('-', '−') : 'ln p = −∞';
+}
+
+/** "42 percent"; "under 1 percent" for little, never "0 percent" for something. */
+export function percent(share: number): string {
+  const rounded = Math.round(share * 100);
+  if (rounded === 0 && share > 0) return 'under 1 percent';
+  return `${rounded} percent`;
+}
+
+/** 151 936 with thin spaces. */
+export function count(value: number): string {
+  return Math.round(value).toLocaleString('en').replaceAll(',', '\u202f');
+}
+
+/** "3 steps", "1 step". */
+export function plural(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+}
+
+/** Seconds for people: 0.57 s, 5.2 s, 42 s, 3 min 05 s. */
+export function duration(seconds: number): string {
+  if (seconds < 1) return `${seconds.toFixed(2)} s`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;
+}
+
+/** Steps a second: 204.9 as 205, 31.04 as 31.0. */
+export function rate(perSecond: number): string {
+  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1);
+}
+
+/** "just now", "5 min ago", "3 h ago", then the date. */
+export function ago(then: Date, now: Date): string {
+  const seconds = (now.getTime() - then.getTime()) / 1000;
+  if (seconds < 60) return 'just now';
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
+  return then.toLocaleDateString('en', { year: 'numeric', month: 'short', day: 'numeric' });
+}

@@ -1,0 +1,39 @@
+/** The one table of keys: handlers act by it, and the help dialog is drawn from it. */
+
+export type Act =
+  | 'next' | 'previous' | 'down' | 'up' | 'first' | 'last' | 'pin' | 'release'
+  | 'nextUnsure' | 'previousUnsure' | 'stack' | 'ladder' | 'text' | 'follow' | 'help';
+
+export interface Binding {
+  keys: string[]; // KeyboardEvent.key
+  shown: string;
+  act: Act;
+  says: string;
+  anywhere: boolean; // acts outside the steps as well, unless single keys are switched off
+}
+
+export const KEYMAP: readonly Binding[] = [
+  { keys: ['ArrowRight'], shown: '→', act: 'next', says: 'next step', anywhere: false },
+  { keys: ['ArrowLeft'], shown: '←', act: 'previous', says: 'previous step', anywhere: false },
+  { keys: ['ArrowDown'], shown: '↓', act: 'down', says: 'step below', anywhere: false },
+  { keys: ['ArrowUp'], shown: '↑', act: 'up', says: 'step above', anywhere: false },
+  { keys: ['Home'], shown: 'Home', act: 'first', says: 'first step of the phase', anywhere: false },
+  { keys: ['End'], shown: 'End', act: 'last', says: 'last step of the phase', anywhere: false },
+  { keys: ['Enter', ' '], shown: 'Enter', act: 'pin', says: 'pin the step in the inspector', anywhere: false },
+  { keys: ['Escape'], shown: 'Esc', act: 'release', says: 'let go of the step', anywhere: true },
+  { keys: [']'], shown: ']', act: 'nextUnsure', says: 'next unsure step', anywhere: true },
+  { keys: ['['], shown: '[', act: 'previousUnsure', says: 'previous unsure step', anywhere: true },
+  { keys: ['1'], shown: '1', act: 'stack', says: 'Stack view', anywhere: true },
+  { keys: ['2'], shown: '2', act: 'ladder', says: 'Ladder view', anywhere: true },
+  { keys: ['3'], shown: '3', act: 'text', says: 'Text view', anywhere: true },
+  { keys: ['g', 'G'], shown: 'G', act: 'follow', says: 'follow the live end', anywhere: true },
+  { keys: ['?'], shown: '?', act: 'help', says: 'this list', anywhere: true },
+];
+
+/** A step whose likeliest candidate has less than this is unsure. */
+export const UNSURE = 0.5;
+
+export function actOf(key: string, within: 'steps' | 'page'): Act | null {
+  const bound = KEYMAP.find(({ keys, anywhere }) => keys.includes(key) && (within === 'steps' || anywhere));
+  return bound?.act ?? null;
+}

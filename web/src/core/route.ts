@@ -1,0 +1,35 @@
+/** The address of the page: run, step, view. */
+
+export const VIEWS = ['stack', 'ladder', 'text'] as const;
+export type View = (typeof VIEWS)[number];
+
+export interface Route {
+  run: string | null;
+  step: number | null;
+  view: View | null;
+}
+
+export function isView(value: unknown): value is View {
+  return VIEWS.some((view) => view === value);
+}
+
+export function parseRoute(url: URL): Route {
+  const match = /^\/run\/([^/]+)\/?$/.exec(url.pathname);
+  const step = url.searchParams.get('step');
+  const view = url.searchParams.get('view');
+  return {
+    run: match?.[1] ? decodeURIComponent(match[1]) : null,
+    step: step !== null && /^\d{1,9}$/.test(step) ? Number(step) : null,
+    view: isView(view) ? view : null,
+  };
+}
+
+/** The path and query of a route: `/run/<id>?step=14&view=stack`. */
+export function hrefOf({ run, step, view }: Route): string {
+  if (run === null) return '/';
+  const query = new URLSearchParams();
+  if (step !== null) query.set('step', String(step));
+  if (view !== null) query.set('view', view);
+  const search = query.toString();
+  return `/run/${encodeURIComponent(run)}${search ? `?${search}` : ''}`;
+}

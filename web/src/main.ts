@@ -1,0 +1,20 @@
+import './theme.css';
+import './app.css';
+import './canvas/stream.css';
+import './canvas/answer.css';
+import './canvas/card.css';
+import { mount } from 'svelte';
+import type { RunEvent } from './core/events.ts';
+import App from './ui/App.svelte';
+import { lab } from './ui/lab.svelte.ts';
+
+declare global {
+  interface Window {
+    /** For the budget test: gives events to the page as its stream does, and draws them before it returns. */
+    __superpose: { append(events: readonly RunEvent[]): void };
+  }
+}
+
+const target = document.getElementById('app');
+if (target) mount(App, { target });
+window.__superpose = { append: (events) => lab.append(events) };

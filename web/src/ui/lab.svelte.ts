@@ -1,0 +1,260 @@
+/** The run on the page: its events, its drawing, and the one selected and hovered step that everything shares. */
+
+import { Picture } from '../canvas/picture.ts';
+import type { Engine, Prompt, RunEvent, Spec, Step, Timing } from '../core/events.ts';
+import { secondsLeft, speed } from '../core/eta.ts';
+import { apply, type Doing, doing, isOver, newRun, type PhaseEnd, type RunState } from '../core/reducer.ts';
+import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
+import { post, Problem } from './api.ts';
+import { follow } from './follow.svelte.ts';
+import { form } from './form.svelte.ts';
+import { shelf } from './models.svelte.ts';
+import { type Connection, watch } from './watch.ts';
+
+/** What panels show of a run; replaced once a frame, never once a token. */
+export interface Facts {
+  id: string;
+  status: RunState['status'];
+  doing: Doing;
+  spec: Spec | null;
+  engine: Engine | null;
+  prompt: Prompt | null;
+  steps: number;
+  kinds: { thinking: Step['kind'] | null };
+  used: RunState['used'];
+  ended: { thinking: PhaseEnd | null; answer: PhaseEnd | null };
+  timing: Timing | null;
+  error: string | null;
+  speed: number;
+  left: number | null;
+}
+
+const FRAME = 8; // ms of drawing in one frame
+const VIEW_KEY = 'superpose.view';
+const SETTLE = 400; // ms from the first event until a replay has caught up
+const PACE = 1000; // ms between two looks at speed and time left
+
+class Lab {
+  readonly picture = new Picture();
+  facts = $state.raw<Facts | null>(null);
+  selected = $state<number | null>(null);
+  hovered = $state<number | null>(null);
+  view = $state<View>('stack');
+  connection = $state<Connection>('closed');
+  /** What was asked of the server and not yet answered by an event. */
+  pending = $state<'nothing' | 'waiting' | 'sending' | 'stopping'>('nothing');
+  id = $state<string | null>(null);
+
+  private run: RunState | null = null;
+  private leave: (() => void) | null = null;
+  private frame = 0;
+  private reveal = false;
+  private paced = 0;
+
+  constructor() {
+    const saved = localStorage.getItem(VIEW_KEY);
+    this.view = isView(saved) ? saved : window.matchMedia('(max-width: 640px)').matches ? 'text' : 'stack';
+    window.addEventListener('popstate', () => this.enter());
+    document.addEventListener('visibilitychange', () => {
+      cancelAnimationFrame(this.frame); // a hidden page has no frames
+      clearTimeout(this.frame);
+      this.frame = 0;
+      this.soon();
+    });
+  }
+
+  /** Shows what the address names. */
+  enter(): void {
+    const route = parseRoute(new URL(location.href));
+    if (route.view) this.view = route.view;
+    if (route.run !== this.id) this.open(route.run);
+    this.selected = route.step;
+    this.reveal = route.step !== null;
+    this.soon();
+  }
+
+  /** The whole text of a phase so far; not reactive: read it when `facts` changes. */
+  text(phase: 'thinking' | 'answer'): string {
+    return this.run?.text[phase] ?? '';
+  }
+
+  step(index: number | null): Step | null {
+    return index === null ? null : (this.run?.steps[index] ?? null);
+  }
+
+  /** The last step number; -1 before the first. */
+  get last(): number {
+    return (this.run?.steps.length ?? 0) - 1;
+  }
+
+  // -- acts ---------------------------------------------------------------------------------------------
+
+  /** Starts the run of the form; waits for its model if that is still on its way. False if the form has faults. */
+  async generate(): Promise<boolean> {
+    if (this.pending === 'sending' || this.pending === 'waiting') return true;
+    const body = form.body();
+    if (!body) return false;
+    const model = shelf.find(form.draft.model);
+    if (model?.status === 'available') void shelf.load(model.name);
+    if (model?.status === 'loading' || model?.status === 'available') {
+      this.pending = 'waiting';
+      return true;
+    }
+    this.pending = 'sending';
+    try {
+      const { id } = await post<{ id: string }>('/api/runs', body);
+      this.pending = 'nothing';
+      this.open(id);
+      history.pushState(null, '', hrefOf({ run: id, step: null, view: this.view }));
+      follow.start();
+    } catch (error) {
+      this.pending = 'nothing';
+      form.refuse(error instanceof Problem ? error : new Problem(0, String(error), null));
+      void shelf.refresh();
+    }
+    return true;
+  }
+
+  /** A model has become ready or failed: does what was waiting for it. */
+  modelChanged(): void {
+    if (this.pending !== 'waiting') return;
+    const model = shelf.find(form.draft.model);
+    if (model?.status !== 'ready' && model?.status !== 'failed') return;
+    this.pending = 'nothing';
+    if (model.status === 'ready') void this.generate();
+    else form.refuse(new Problem(503, model.error ?? `${model.name} could not be loaded`, null));
+  }
+
+  /** Asks the server to end the run; the page changes when its events say so. */
+  async stop(): Promise<void> {
+    if (this.pending === 'waiting') {
+      this.pending = 'nothing';
+      return;
+    }
+    if (!this.run || isOver(this.run.status)) return;
+    this.pending = 'stopping';
+    try {
+      await post(`/api/runs/${encodeURIComponent(this.run.id)}/cancel`);
+    } catch (error) {
+      this.pending = 'nothing';
+      form.refuse(error instanceof Problem ? error : new Problem(0, String(error), null));
+    }
+  }
+
+  select(step: number | null, reveal = false): void {
+    this.selected = step;
+    this.reveal = reveal && step !== null;
+    if (step !== null) follow.end();
+    this.soon();
+  }
+
+  show(view: View): void {
+    this.view = view;
+    localStorage.setItem(VIEW_KEY, view);
+    if (follow.on) this.soon();
+  }
+
+  /** The address of what is shown. */
+  href(): string {
+    return hrefOf({ run: this.id, step: this.selected, view: this.view });
+  }
+
+  // -- events -------------------------------------------------------------------------------------------
+
+  /** Takes events as the stream does, and draws them at once: what `window.__superpose.append` calls. */
+  append(events: readonly RunEvent[]): void {
+    if (!this.run) this.begin(events[0]?.run ?? 'appended');
+    for (const event of events) this.take(event);
+    this.draw(Infinity);
+  }
+
+  private open(id: string | null): void {
+    this.leave?.();
+    this.leave = null;
+    follow.end();
+    if (id === null) {
+      this.run = this.facts = this.id = null;
+      this.selected = this.hovered = null;
+      this.connection = 'closed';
+      this.picture.clear();
+      return;
+    }
+    const run = this.begin(id);
+    this.leave = watch(id, () => run.seq, {
+      event: (event) => {
+        if (run.seq < 0) window.setTimeout(() => this.settle(run), SETTLE);
+        this.take(event);
+        this.soon();
+      },
+      connection: (state) => (this.connection = state),
+    });
+  }
+
+  /** Replay is over: a run that still goes on is followed, a finished one stays where its reader begins. */
+  private settle(run: RunState): void {
+    if (this.run !== run || follow.on) return;
+    follow.fresh = 0;
+    if (!isOver(run.status) && this.selected === null && window.scrollY === 0) follow.start();
+  }
+
+  private begin(id: string): RunState {
+    this.picture.clear();
+    this.selected = this.hovered = null;
+    this.paced = 0;
+    this.id = id;
+    this.run = newRun(id);
+    this.facts = this.factsOf(this.run);
+    return this.run;
+  }
+
+  private take(event: RunEvent): void {
+    if (!this.run) return;
+    apply(this.run, event);
+    if (isOver(this.run.status) && this.pending === 'stopping') this.pending = 'nothing';
+  }
+
+  /** Draws in the next frame; on a hidden page, which has none, now and then for the tab's title. */
+  private soon(): void {
+    if (this.frame) return;
+    const go = (): void => {
+      this.frame = 0;
+      if (this.draw(FRAME)) this.soon();
+    };
+    this.frame = document.hidden ? window.setTimeout(go, 500) : requestAnimationFrame(go);
+  }
+
+  private draw(budget: number): boolean {
+    if (!this.run) return false;
+    const before = this.picture.length;
+    const more = this.picture.paint(this.run, budget);
+    this.facts = this.factsOf(this.run);
+    this.picture.select(this.selected);
+    const grown = this.picture.length - before;
+    if (this.reveal && this.selected !== null && this.picture.elements[this.selected]) {
+      this.picture.elements[this.selected]?.scrollIntoView({ block: 'center', behavior: 'instant' });
+      this.reveal = false;
+    }
+    if (grown || follow.on) follow.grown(isOver(this.run.status) && !follow.on ? 0 : grown);
+    return more;
+  }
+
+  private factsOf(run: RunState): Facts {
+    const now = performance.now();
+    const old = this.facts?.id === run.id ? this.facts : null;
+    const fresh = !old || now - this.paced >= PACE || old.doing !== doing(run) || old.speed === 0;
+    if (fresh) this.paced = now;
+    const { id, status, spec, engine, prompt, timing, error } = run;
+    return {
+      id, status, spec, engine, prompt, timing, error,
+      doing: doing(run),
+      steps: run.steps.length,
+      kinds: { thinking: run.steps[0]?.phase === 'thinking' ? run.steps[0].kind : null },
+      used: { ...run.used },
+      ended: { ...run.ended },
+      speed: fresh ? speed(run) : old.speed,
+      left: fresh ? secondsLeft(run) : old.left,
+    };
+  }
+}
+
+export const lab = new Lab();

@@ -1,0 +1,79 @@
+/** The event stream of one run: replay, live, and again after a lost connection. */
+
+import type { RunEvent } from '../core/events.ts';
+import { get, Problem } from './api.ts';
+
+export type Connection = 'connecting' | 'live' | 'reconnecting' | 'missing' | 'closed';
+
+const TERMINAL = new Set(['run_finished', 'run_cancelled', 'run_failed']);
+const WAITS = [500, 1000, 2000, 4000]; // ms between attempts of our own
+
+/**
+ * Watches a run until it is over or `close` is called. The browser resumes a cut stream by itself, with the
+ * number of the last event; where it gives up, this tries anew after `seq()`. Doubles are the reducer's to drop.
+ */
+export function watch(
+  id: string,
+  seq: () => number,
+  on: { event(event: RunEvent): void; connection(state: Connection): void },
+): () => void {
+  let source: EventSource | null = null;
+  let timer = 0;
+  let failures = 0;
+  let closed = false;
+  const path = `/api/runs/${encodeURIComponent(id)}`;
+
+  const close = (state: Connection | null): void => {
+    closed = true;
+    clearTimeout(timer);
+    source?.close();
+    window.removeEventListener('online', back);
+    if (state) on.connection(state);
+  };
+
+  const retry = async (): Promise<void> => {
+    const wait = WAITS[Math.min(failures++, WAITS.length - 1)] ?? 4000;
+    try {
+      const [known] = await Promise.all([get<unknown>(`${path}`), pause(wait)]);
+      if (known && !closed) open();
+    } catch (error) {
+      if (closed) return;
+      if (error instanceof Problem && error.status === 404) close('missing');
+      else timer = window.setTimeout(() => void retry(), wait);
+    }
+  };
+
+  const open = (): void => {
+    source = new EventSource(`${path}/events?after=${seq()}`);
+    source.onopen = () => {
+      failures = 0;
+      on.connection('live');
+    };
+    source.onmessage = ({ data }: MessageEvent<string>) => {
+      const event = JSON.parse(data) as RunEvent;
+      on.event(event);
+      if (TERMINAL.has(event.type)) close('closed');
+    };
+    source.onerror = () => {
+      if (closed) return;
+      on.connection(failures || seq() >= 0 ? 'reconnecting' : 'connecting');
+      if (source?.readyState === EventSource.CLOSED) void retry();
+    };
+  };
+
+  // a network that was away may have left a dead connection behind, which no error tells of
+  const back = (): void => {
+    source?.close();
+    clearTimeout(timer);
+    if (!closed) open();
+  };
+
+  on.connection('connecting');
+  open();
+  window.addEventListener('online', back);
+  return () => close(null);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, ms));
+}

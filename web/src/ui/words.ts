@@ -1,0 +1,58 @@
+/** What the status line and the tab say of a run. */
+
+import { duration, plural, rate } from '../core/format.ts';
+import type { Facts } from './lab.svelte.ts';
+import type { Connection } from './watch.ts';
+
+type Pending = 'nothing' | 'waiting' | 'sending' | 'stopping';
+
+export interface Words {
+  sign: string;
+  text: string;
+  tone: 'idle' | 'busy' | 'mixture' | 'sampled' | 'good' | 'bad';
+}
+
+/** What is going on, in words that change at boundaries only: this is announced. */
+export function statusWords(facts: Facts | null, connection: Connection, pending: Pending, loading: string | null): Words {
+  if (pending === 'waiting') return { sign: '…', text: `waits for the model${loading ? '' : ' to load'}`, tone: 'busy' };
+  if (pending === 'sending') return { sign: '…', text: 'sending', tone: 'busy' };
+  if (connection === 'missing') return { sign: '✗', text: 'there is no such run', tone: 'bad' };
+  if (connection === 'reconnecting') return { sign: '↻', text: 'reconnecting…', tone: 'busy' };
+  if (!facts) return { sign: '', text: 'ready for a prompt', tone: 'idle' };
+  if (facts.status === 'unknown') return { sign: '…', text: 'opening the run', tone: 'busy' };
+  if (pending === 'stopping') return { sign: '■', text: 'stopping…', tone: 'busy' };
+  switch (facts.doing) {
+    case 'queued':
+      return { sign: '…', text: 'queued', tone: 'busy' };
+    case 'reading':
+      return { sign: '▶', text: 'reading the prompt', tone: 'busy' };
+    case 'thinking':
+      return facts.kinds.thinking === 'sampled'
+        ? { sign: '▶', text: 'thinking in sampled tokens', tone: 'sampled' }
+        : { sign: '▶', text: 'thinking in mixtures', tone: 'mixture' };
+    case 'answering':
+      return { sign: '▶', text: 'answering', tone: 'sampled' };
+    case 'over':
+      return overWords(facts);
+  }
+}
+
+function overWords({ status, steps, timing }: Facts): Words {
+  const took = timing && timing.decode_s > 0 ? ` in ${duration(timing.decode_s)}, ${rate(timing.tokens_per_second)} tokens/s` : '';
+  if (status === 'finished') return { sign: '✓', text: `done: ${plural(steps, 'step')}${took}`, tone: 'good' };
+  if (status === 'cancelled') return { sign: '■', text: `stopped after ${plural(steps, 'step')}${took}`, tone: 'idle' };
+  return { sign: '✗', text: `failed after ${plural(steps, 'step')}`, tone: 'bad' };
+}
+
+/** The title of the tab: "▶ 35 · thinking", "✓ 1462". */
+export function title(facts: Facts | null, answer: string): string {
+  if (!facts || facts.status === 'unknown') return 'superpose';
+  if (facts.doing !== 'over') {
+    const what = facts.doing === 'thinking' || facts.doing === 'answering' ? `▶ ${facts.steps} · ${facts.doing}` : `… ${facts.doing}`;
+    return `${what} – superpose`;
+  }
+  if (facts.status === 'failed') return '✗ failed – superpose';
+  const line = answer.replace(/[*#$`]/g, '').trim().split('\n')[0] ?? '';
+  const short = line.length > 32 ? `${line.slice(0, 31)}…` : line;
+  return `${facts.status === 'finished' ? '✓' : '■'} ${short || 'done'} – superpose`;
+}
