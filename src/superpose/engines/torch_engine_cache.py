@@ -6,14 +6,17 @@ sliding and chunked ones too, are stored at full length and masked, so that cutt
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
+
+from superpose.engines.torch_engine_memory import free_bytes
 
 ATTENTION = "superpose"  # the name under which `attention` is registered with transformers
 BUCKET = 64  # the columns seen are rounded up to this: odd lengths round differently and are slower
@@ -30,7 +33,7 @@ class Plan:
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
 
 
-class SlotLayer(CacheLayerMixin):
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped here
     """Keys and values of one layer, [rows, heads_kv, columns, head_dim] each."""
 
     is_sliding = False  # even where attention slides: the mask does that
@@ -192,13 +195,29 @@ class Slots:
         return made if len(made) > 1 else next(iter(made.values()))
 
     def _reserve(self, columns: int) -> None:
-        """Asks for room for all lanes' rows and so many columns; doubles, so that memory follows use."""
-        rows, have_rows, have_columns = max(self.row.values()) + 1, *self._plan.capacity
-        if rows > have_rows:
-            have_rows = min(max(rows, 2 * have_rows), self._limit[0])
-        if columns > have_columns:
-            have_columns = min(max(_ceil(columns), 2 * have_columns, FIRST_COLUMNS), self._limit[1])
-        self._plan.capacity = have_rows, have_columns
+        """Asks for room for all lanes' rows and so many columns; doubles, so that memory follows use.
+
+        Raises MemoryError where the system would end the process rather than refuse the memory.
+        """
+        (have_rows, have_columns), rows, columns = (
+            self._plan.capacity,
+            max(self.row.values()) + 1,
+            _ceil(columns),
+        )
+        least = max(rows, have_rows), max(columns, have_columns)
+        if least == (have_rows, have_columns):
+            return
+        rows = have_rows if rows <= have_rows else max(rows, 2 * have_rows)
+        columns = have_columns if columns <= have_columns else max(columns, 2 * have_columns, FIRST_COLUMNS)
+        wanted = min(rows, self._limit[0]), min(columns, self._limit[1])
+        held = [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
+        if held and held[0].device.type == "cpu":
+            cell = sum(stored.shape[1] * stored.shape[3] * stored.element_size() for stored in held)
+            room = have_rows * have_columns + (free_bytes(held[0].device) or sys.maxsize) // cell
+            wanted = wanted if wanted[0] * wanted[1] <= room else least
+            if least[0] * least[1] > room:
+                raise MemoryError
+        self._plan.capacity = wanted
 
     def _buffers(self) -> list[Tensor]:
         """Keys and values of all layers, with room for what was reserved."""
@@ -242,11 +261,15 @@ def attention(
         mixed = shares.view(n, heads_kv, group * steps, -1) @ value
     elif steps == 1:
         packed = query.reshape(n, heads_kv, group, d)
-        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)
+        if group % 2 and query.device.type == "cpu":
+            # The CPU kernel's buffers are aligned for an even number of queries only, and MKL rounds by alignment:
+            # without this a lane's last bits would depend on how many others there are.
+            packed = pad(packed, (0, 0, 0, 1))
+        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)[:, :, :group]
     elif n == 1:
         packed = query.reshape(heads_kv, group, steps, d)
-        shared = (each[0, :, None].expand(-1, group, -1, -1) for each in (key, value))
-        mixed = scaled_dot_product_attention(packed, *shared, attention_mask, scale=scaling)
+        key, value = (shared[0, :, None].expand(-1, group, -1, -1) for shared in (key, value))
+        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)
     else:
         raise ValueError("a pass is one step of many rows, or many steps of one row")
     return mixed.reshape(n, heads, steps, -1).transpose(1, 2), None

@@ -16,10 +16,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from superpose.engine import Engine, EngineError, Invariance, Readout, UnsupportedModel
+from superpose.engines.torch_engine_cache import BUCKET
 from superpose.types import FloatArray, IntArray, Mixture
 
 LANES = 4  # that a trial needs at once
-POSITIONS = 16  # that each of them needs
+POSITIONS = 96  # that each of them needs
 _LENGTHS = (4, 9, 7)  # of the prompts of three lanes, each followed by
 _STEPS = 3
 _RELATIVE, _NATS = 1e-3, 0.02  # how far logits may be off in float32, and beliefs in a narrower dtype
@@ -47,7 +48,11 @@ def _reasons(config: PreTrainedConfig, text: PreTrainedConfig) -> Iterator[str]:
         yield "its attention also looks ahead"
     if getattr(text, "hidden_size_per_layer_input", 0):
         yield "it looks up per-layer embeddings by token id, which a mixture does not have"
-    kinds = set(get_layer_types_and_kwargs(text)[0]) - {"full_attention", "sliding_attention", "chunked_attention"}
+    kinds = set(get_layer_types_and_kwargs(text)[0]) - {
+        "full_attention",
+        "sliding_attention",
+        "chunked_attention",
+    }
     if "dummy" in kinds:
         yield "some of its layers have no keys and values of their own"
     if kinds:
@@ -78,6 +83,17 @@ def longest(config: PreTrainedConfig, cap: int) -> int:
     return min(limit for limit in limits if limit)
 
 
+def vocabulary(model: PreTrainedModel, name: str) -> int:
+    """How many tokens the model answers with. Raises UnsupportedModel unless each of them has an embedding."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise UnsupportedModel(f"{name} has no language-model head")
+    rows, inputs = (module.weight.shape[0] for module in (head, model.get_input_embeddings()))
+    if rows > inputs:
+        raise UnsupportedModel(f"{name} answers with {rows} tokens but has embeddings for {inputs} only")
+    return int(rows)
+
+
 class Trial:
     """A comparison of lanes with the model itself; made before the model is changed in any way, then `run`."""
 
@@ -105,7 +121,14 @@ class Trial:
         """What was found. Raises UnsupportedModel where lanes and the model disagree."""
         try:
             return self._run(engine)
-        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            IndexError,
+            AttributeError,
+            NotImplementedError,
+        ) as error:
             if isinstance(error, EngineError):
                 raise
             raise self._refusal(f"a forward pass over lanes failed ({_first_line(error)})") from error
@@ -148,6 +171,7 @@ class Trial:
         self._words.append(self._verdict("rollback and fork repeat the same numbers", own, got))
 
         engine.rollback(a, _LENGTHS[0])
+        engine.prefill(c, np.full(BUCKET, 3, np.int32), ask)  # so that a sees more columns than it has
         beside = feed({b: 1, a: int(self._ids[0][_LENGTHS[0]]), c: 2})[a]
         alone = bool(np.array_equal(beside, first[0][a]))
         engine.close(d)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
-from superpose.engine import EngineOptions, OutOfMemory, Progress, UnsupportedModel
+from superpose.engine import EngineOptions, OutOfMemory, Progress, Tokenizer, UnsupportedModel
 from superpose.engines.torch_engine_check import refuse
+from superpose.engines.torch_engine_memory import free_bytes, ran_out
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ROOM = 1.1  # times the weights: what loading and a first pass need besides
@@ -37,7 +47,12 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     logging.disable_progress_bar()  # theirs would run through ours
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
         model = model.to(device)
     except Exception as error:  # each reader of weights fails in its own way
@@ -52,12 +67,31 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     return loaded
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error means that there is no memory left."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
+def end_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
+    """Every end-of-text id that the model's files name."""
+    found = set(getattr(tokenizer, "eog_ids", ()))
+    for source in (model.generation_config, model.config, model.config.get_text_config(decoder=True)):
+        named = getattr(source, "eos_token_id", None)
+        found.update(named if isinstance(named, list) else [] if named is None else [named])
+    return frozenset(found)
+
+
+@torch.inference_mode()
+def fingerprint(model: PreTrainedModel, tokenizer: Tokenizer) -> str:
+    """16 hex digits that change with whatever may change a number: weights, dtype, machine, versions, tokenizer.
+
+    Some thousand numbers stand for each weight: any training or quantisation changes them.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, weight in model.named_parameters():
+        sample = weight.flatten()[:: max(1, weight.numel() // 4096)].float().cpu().numpy()
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + sample.tobytes())
+    cuda = model.device.type == "cuda"
+    where = torch.cuda.get_device_name(model.device) if cuda else f"{model.device} {torch.get_num_threads()} threads"
+    versions = [version(package) for package in ("torch", "transformers")]
+    ids = tokenizer.encode("Ein Test: 12345 + 0.5  \n\n  naïve ½ 日本 🙂 <|im_end|></s>")
+    digest.update(repr([where, platform.processor(), os.environ.get("MKL_CBWR"), versions, ids]).encode())
+    return digest.hexdigest()
 
 
 def _device(name: str | None) -> torch.device:
@@ -134,22 +168,7 @@ def _size(folder: Path, dtype: torch.dtype) -> int:
 
 
 def _check_memory(name: str, size: int, device: torch.device) -> None:
-    free = _free(device)
+    free = free_bytes(device)
     if free is not None and size * _ROOM > free:
         need, have = size * _ROOM / 2**30, free / 2**30
         raise OutOfMemory(f"{name} needs about {need:.1f} GiB on {device}, of which {have:.1f} GiB are free")
-
-
-def _free(device: torch.device) -> int | None:
-    """Bytes that can still be had, or None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:  # what the kernel could free counts: after a large download nearly all memory holds cached files
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # Windows
-        return None

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from superpose.engine import BadShape, EngineError, Readout
 from superpose.types import Distribution, IntArray, Sampling
@@ -22,6 +23,7 @@ Float64Array = npt.NDArray[np.float64]
 FEW, MANY = 256, 4096  # how many candidates are tried before a whole vocabulary is sorted
 COLDEST, HOTTEST = 1e-6, 1e6  # below the coldest temperature a draw is greedy
 _NEVER = -1e30  # stands for -inf: probability 0 at any temperature, and 0 times it is 0, not NaN
+_BLOCK = 256  # tokens that a draw adds up together
 
 
 def check_ask(ask: Readout) -> None:
@@ -63,26 +65,23 @@ class _Rows:
 
     def __init__(self, logits: Tensor, asks: Sequence[Readout]) -> None:
         device = logits.device
-        exact = torch.float32 if device.type == "mps" else torch.float64  # there is no other on MPS
         logits = logits.float()
         highest, likeliest = logits.max(-1, keepdim=True)  # [n, 1]; the first of equals
         self.scores = (logits - highest).clamp_(min=_NEVER)
-        share, total, entropy_raw = _moments(self.scores)
-        entropy = entropy_raw
+        share, work = (
+            torch.exp(self.scores),
+            torch.empty_like(self.scores),
+        )  # [n, vocab]; no more of that size
+        entropy = entropy_raw = _entropy(share, torch.mul(share, self.scores, out=work))
         if any(ask.temperature != 1 for ask in asks):
-            cold = [[ask.temperature < COLDEST] for ask in asks]
-            temperature = torch.tensor([[1.0 if ask.temperature < COLDEST else ask.temperature] for ask in asks])
-            tempered = (self.scores / temperature.to(device)).clamp_(min=_NEVER)
+            temperature = [[1.0 if ask.temperature < COLDEST else ask.temperature] for ask in asks]
+            torch.div(self.scores, torch.tensor(temperature, dtype=torch.float32, device=device), out=work)
             if any(ask.temperature < COLDEST for ask in asks):
-                tempered.masked_fill_(torch.tensor(cold, device=device), _NEVER)
-                tempered.scatter_(1, likeliest, 0.0)  # which it is in the other rows: the score of the highest
-            share, total, entropy = _moments(tempered)
-        cumulative = share.cumsum(-1, dtype=exact)  # in token-id order
-        end = cumulative[:, -1:]
-        u = torch.tensor([[ask.u] for ask in asks], dtype=exact, device=device)
-        # Kept below the end, however u rounds, so that a token with some probability is always hit.
-        target = torch.minimum(u * end, torch.nextafter(end, torch.zeros_like(end)))
-        drawn = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)  # NaN: the end
+                cold = torch.tensor([[ask.temperature < COLDEST] for ask in asks], device=device)
+                work.masked_fill_(cold, _NEVER).scatter_(1, likeliest, 0.0)  # 0 it is in the other rows too
+            torch.exp(work, out=share)
+            entropy = _entropy(share, work.mul_(share))
+        drawn, total = _draw(share, [ask.u for ask in asks])
         numbers = torch.cat([highest, total, entropy, entropy_raw, share.gather(1, drawn) / total], 1)
         self.numbers = torch.cat([numbers.view(torch.int32), drawn.int()], 1)  # [n, 6]
         self.scores.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
@@ -94,7 +93,7 @@ class _Rows:
             index = torch.tensor(rows, device=scores.device)
             scores, numbers = scores[index], numbers[index]
         whole = count == scores.shape[1]
-        scores, ids = scores.sort(-1, descending=True, stable=True) if whole else scores.topk(count)
+        scores, ids = scores.sort(dim=-1, descending=True, stable=True) if whole else scores.topk(count)
         # Bits of floats travel as integers, so that one copy carries everything.
         host = torch.cat([ids.int(), scores.view(torch.int32), numbers], 1).cpu().numpy()
         likeliest, values = host[:, :count], host[:, count : 2 * count].view(np.float32)
@@ -106,12 +105,33 @@ class _Rows:
         return list(zip(likeliest, exact, host[:, 2 * count :], strict=True))
 
 
-def _moments(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of scores [n, vocab] whose highest is 0: exponentials [n, vocab], their sum [n, 1], the entropy [n, 1]."""
-    share = scores.exp()
+def _entropy(share: Tensor, weighted: Tensor) -> Tensor:
+    """Nats [n, 1] of the exponentials of scores whose highest is 0, and of those times the scores."""
     total = share.sum(-1, keepdim=True)
-    entropy = total.log() - (share * scores).sum(-1, keepdim=True) / total
-    return share, total, entropy.clamp_(min=0.0)
+    return (total.log() - weighted.sum(-1, keepdim=True) / total).clamp_(min=0.0)
+
+
+def _draw(share: Tensor, u: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Token ids [n, 1], the first whose cumulative share in token-id order exceeds `u` of the whole; the whole.
+
+    Sums of blocks lead to the block; only its own shares are then added one by one.
+    """
+    exact = torch.float32 if share.device.type == "mps" else torch.float64  # there is no other on MPS
+    n, vocabulary = share.shape
+    odd = -vocabulary % _BLOCK
+    blocks = (pad(share, (0, odd)) if odd else share).view(n, -1, _BLOCK)
+    sums = blocks.sum(-1).cumsum(-1, dtype=exact)  # [n, blocks]
+    wanted = _below(torch.tensor(u, dtype=exact, device=share.device)[:, None] * sums[:, -1:], sums[:, -1:])
+    block = torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1)  # the last for NaN
+    before = pad(sums, (1, 0)).gather(1, block)
+    inside = blocks.gather(1, block[:, :, None].expand(-1, -1, _BLOCK))[:, 0].cumsum(-1, dtype=exact)
+    at = torch.searchsorted(inside, _below(wanted - before, inside[:, -1:]), right=True)
+    return (block * _BLOCK + at).clamp_(max=vocabulary - 1), sums[:, -1:].float()
+
+
+def _below(value: Tensor, end: Tensor) -> Tensor:
+    """`value`, or what is just below `end`: however it was rounded, something of some probability is hit."""
+    return torch.minimum(value, torch.nextafter(end, torch.zeros_like(end)))
 
 
 def _first_count(ask: Readout, vocabulary: int) -> int:

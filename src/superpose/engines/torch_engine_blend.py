@@ -1,0 +1,85 @@
+"""Mixtures of embeddings, always of what the model's embedding module gives: Gemma scales inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from superpose.types import FloatArray, IntArray, Mixture
+
+CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
+_BYTES = 64 << 20  # of embeddings in memory while blending
+
+
+class Blender:
+    """Blends on the model's device, in float32."""
+
+    @torch.inference_mode()
+    def __init__(self, embedding: nn.Module, vocab: int, device: torch.device) -> None:
+        self._embedding, self._device = embedding, device
+        chunks = np.split(np.arange(vocab, dtype=np.int32), range(4096, vocab, 4096))
+        norms = torch.cat([self.tokens(ids).float().norm(dim=-1) for ids in chunks])  # [vocab]
+        self._mean_norm = norms.double().mean().item() if device.type != "mps" else norms.mean().item()
+        self.width = self.tokens(np.zeros(1, np.int32)).shape[-1]
+
+    def tokens(self, ids: IntArray) -> Tensor:
+        """Embeddings [..., width] of ids [...], in the model's dtype."""
+        rows: Tensor = self._embedding(torch.from_numpy(ids.astype(np.int64)).to(self._device))
+        return rows
+
+    def mixtures(self, inputs: Sequence[Mixture]) -> Tensor:
+        """Blended embeddings [n, width] float32; of a single token of weight 1, exactly its own."""
+        groups: dict[tuple[str, int], list[int]] = {}
+        for at, mixture in enumerate(inputs):
+            groups.setdefault((mixture.combine, _padded(len(mixture.ids))), []).append(at)
+        parts: list[Tensor] = []
+        order: list[int] = []
+        for (combine, size), members in groups.items():
+            block = max(1, _BYTES // (4 * self.width * min(size, CANDIDATES)))
+            for i in range(0, len(members), block):
+                parts.append(self._blend([inputs[at] for at in members[i : i + block]], combine, size))
+            order += members
+        mixed = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if order != sorted(order):
+            mixed = mixed[torch.tensor(np.argsort(order), device=self._device)]
+        return mixed
+
+    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Length of each blend over the mean length of a token's embedding, [n] float32."""
+        if not inputs:
+            return np.zeros(0, np.float32)
+        ratios: FloatArray = (self.mixtures(inputs).norm(dim=-1) / self._mean_norm).cpu().numpy()
+        return ratios
+
+    def _blend(self, inputs: Sequence[Mixture], combine: str, size: int) -> Tensor:
+        """[m, width] of mixtures padded to `size` candidates.
+
+        Halves are added to halves, in an order that only a mixture's own candidates decide: a batched product
+        or sum may take another for another batch, and a lane must not feel its neighbours.
+        """
+        ids, weights = np.empty((len(inputs), size), np.int32), np.zeros((len(inputs), size, 1), np.float32)
+        for row, mixture in enumerate(inputs):
+            count = len(mixture.ids)
+            ids[row, :count], weights[row, :count, 0] = mixture.ids, mixture.weights
+            ids[row, count:] = mixture.ids[0]  # of weight 0, and repeated it changes no maximum
+        shares = torch.from_numpy(weights).to(self._device)
+        found: list[Tensor] = []  # of each chunk of candidates
+        for at in range(0, size, CANDIDATES):
+            part = self.tokens(ids[:, at : at + CANDIDATES]).float()  # [m, a power of two, width]
+            if combine == "max":
+                found = [torch.stack([*found, part.amax(1)]).amax(0)]
+                continue
+            part = part * shares[:, at : at + CANDIDATES]
+            while part.shape[1] > 1:
+                half = part.shape[1] // 2
+                part = part[:, :half] + part[:, half:]
+            found = [found[0] + part[:, 0] if found else part[:, 0]]
+        return found[0]
+
+
+def _padded(count: int) -> int:
+    """The power of two, or beyond CANDIDATES the multiple of it, that holds so many."""
+    return 1 << (count - 1).bit_length() if count <= CANDIDATES else -(-count // CANDIDATES) * CANDIDATES
