@@ -20,7 +20,13 @@ from superpose.engine import (
     UnknownLane,
     UnsupportedModel,
 )
-from superpose.engines import torch_engine, torch_engine_blend, torch_engine_cache, torch_engine_load
+from superpose.engines import (
+    torch_engine,
+    torch_engine_blend,
+    torch_engine_cache,
+    torch_engine_load,
+    torch_engine_threads,
+)
 from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_load import load_model
 from superpose.types import Mixture
@@ -458,3 +464,33 @@ def test_folders_that_cannot_be_loaded_say_why(folder, monkeypatch):
     assert "code in its own repository" in complaint()
     (folder / "config.json").write_text("{")
     assert "no readable config.json" in complaint()
+
+
+def test_threads_that_are_only_waited_for_are_given_up_and_tried_again(monkeypatch):
+    clock, used = [0.0], []
+    monkeypatch.setattr(torch_engine_threads.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1] if used else 8)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    pace = torch_engine_threads.Pace(adapt=True)
+
+    def share_of_all(crowded):
+        """How many of 200 steps use all threads, of which a step takes 0.1 s alone and 1 s in a crowd."""
+        count = 0
+        for _ in range(200):
+            with pace.keep(lanes=3):
+                count += torch.get_num_threads() == 8
+                clock[0] += 0.3 if torch.get_num_threads() == 1 else 1.0 if crowded else 0.1
+        return count
+
+    assert share_of_all(crowded=False) > 180
+    assert used[-1] == 8  # in between, the process has its own setting
+    assert share_of_all(crowded=True) < 20
+    assert share_of_all(crowded=False) > 120
+
+
+def test_threads_stay_as_they_are_where_they_change_numbers():
+    pace = torch_engine_threads.Pace(adapt=False)
+    before = torch.get_num_threads()
+    for _ in range(9):
+        with pace.keep(lanes=1):
+            assert torch.get_num_threads() == before

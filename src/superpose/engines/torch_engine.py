@@ -36,6 +36,7 @@ from superpose.engines.torch_engine_linear import pack
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, ran_out
 from superpose.engines.torch_engine_readout import check_ask, read
+from superpose.engines.torch_engine_threads import Pace
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
@@ -76,6 +77,7 @@ class TorchEngine:
             model.set_attn_implementation(ATTENTION)
             layout = "packed" if pack(model) else "plain"
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
+        self._pace = Pace(adapt=False)
         report("self-check", 1, 2)
         self.info = EngineInfo(
             name="torch",
@@ -92,6 +94,7 @@ class TorchEngine:
             fingerprint=f"{facts}-{layout}-{CHUNK}-{BUCKET}",
             checks=(),
         )
+        self._pace = Pace(adapt=trial.any_threads(self))
         found = trial.run(self)
         self.info = replace(
             self.info, max_lanes=max_lanes, context=context, invariance=found.invariance, checks=found.checks
@@ -125,7 +128,7 @@ class TorchEngine:
         """
         self._admit(lane, inputs, ask)
         start = self.length(lane)
-        with self._guard([lane]):
+        with self._guard([lane]), self._pace.keep(1, len(inputs)):
             for at in range(0, len(inputs), CHUNK):
                 part = inputs[at : at + CHUNK]
                 fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blended(part)
@@ -147,7 +150,7 @@ class TorchEngine:
             self._admit(lane, [mixture], ask)
         if not lanes:
             return []
-        with self._guard(lanes):
+        with self._guard(lanes), self._pace.keep(len(lanes)):
             order = self._slots.arrange(lanes)
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
             fed = self._blended([inputs[i] for i in given])

@@ -6,8 +6,8 @@ forward pass; it also measures whether a lane's numbers depend on what else is l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from superpose.engine import Engine, EngineError, Invariance, Readout, UnsupportedModel
 from superpose.engines.torch_engine_cache import BUCKET
 from superpose.types import FloatArray, IntArray, Mixture
+
+T = TypeVar("T")
 
 LANES = 4  # that a trial needs at once
 POSITIONS = 96  # that each of them needs
@@ -119,19 +121,35 @@ class Trial:
 
     def run(self, engine: Engine) -> Findings:
         """What was found. Raises UnsupportedModel where lanes and the model disagree."""
+        return self._try(self._run, engine)
+
+    def any_threads(self, engine: Engine) -> bool:
+        """Whether one CPU thread gives the same bits as all of them, in a prefill and in a step."""
+        return self._try(self._any_threads, engine)
+
+    def _try(self, part: Callable[[Engine], T], engine: Engine) -> T:
         try:
-            return self._run(engine)
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-            IndexError,
-            AttributeError,
-            NotImplementedError,
-        ) as error:
-            if isinstance(error, EngineError):
-                raise
+            return part(engine)
+        except EngineError:
+            raise
+        except Exception as error:  # as above
             raise self._refusal(f"a forward pass over lanes failed ({_first_line(error)})") from error
+
+    def _any_threads(self, engine: Engine) -> bool:
+        threads, ask = torch.get_num_threads(), Readout(support=1)
+        if engine.info.device != "cpu" or threads == 1:
+            return False
+        answers: list[FloatArray] = []
+        for count in (threads, 1):
+            torch.set_num_threads(count)
+            lane = engine.open()
+            engine.prefill(lane, self._ids[1], ask)
+            prefilled = engine.logits()
+            engine.step([lane], [Mixture.token(1)], [ask])
+            answers.append(np.vstack([prefilled, engine.logits()]))
+            engine.close(lane)
+        torch.set_num_threads(threads)
+        return np.array_equal(answers[0], answers[1])
 
     def _run(self, engine: Engine) -> Findings:
         ask = Readout(support=1)

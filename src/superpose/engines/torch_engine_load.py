@@ -23,6 +23,7 @@ from transformers.utils import logging
 from superpose.engine import EngineOptions, OutOfMemory, Progress, Tokenizer, UnsupportedModel
 from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_memory import free_bytes, ran_out
+from superpose.engines.torch_engine_threads import use_physical_cores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ROOM = 1.1  # times the weights: what loading and a first pass need besides
@@ -36,7 +37,7 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     device = _device(options.device)
     dtype = _dtype(options.dtype, device)
     if device.type == "cpu":
-        _set_threads()
+        use_physical_cores()
     config = _config(folder, name)
     refuse(config, name)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -125,19 +126,6 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     except (RuntimeError, TypeError):  # an Apple GPU before macOS 14
         return torch.float32
     return torch.bfloat16
-
-
-def _set_threads() -> None:
-    """One thread a physical core that this process may use: a second one a core only slows the products."""
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
-        return
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    try:
-        cores = {Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)}
-    except OSError:
-        return
-    if len(cores) < torch.get_num_threads():
-        torch.set_num_threads(len(cores))
 
 
 def _config(folder: Path, name: str) -> PreTrainedConfig:
