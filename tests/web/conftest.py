@@ -130,13 +130,14 @@ class Lab:
         mixed = [{"id": number, "text": text, "weight": 0.6}]
         mixed += [{"id": 900 + i, "text": other, "weight": 0.1} for i, other in enumerate(others)]
         believed = [{"id": fed["id"], "text": fed["text"], "probability": fed["weight"] * 0.9} for fed in mixed]
+        drawn = {"drawn": believed[0]} if phase == "thinking" else {}
         return {
             "type": "step", "run": "hook", "seq": number + 10, "step": number, "phase": phase,
             "kind": "mixture" if phase == "thinking" else "sampled",
             "token": {"id": number, "text": text, "probability": 0.54}, "text": text,
             "fed": mixed if phase == "thinking" else [{"id": number, "text": text, "weight": 1.0}],
             "combine": "sum", "believed": believed, "tail": 0.1, "entropy": 1.3, "entropy_raw": 1.5,
-            "norm_ratio": 0.7, "reason": None, "t_ms": 5.0, **changes,
+            "norm_ratio": 0.7, "reason": None, "t_ms": 5.0, **drawn, **changes,
         }  # fmt: skip
 
     @staticmethod

@@ -50,7 +50,10 @@ def test_every_strategy_has_its_own_parameters(lab: Lab) -> None:
         for name, schema in strategy["schema"]["properties"].items():
             field = lab.page.get_by_label(name, exact=True)
             expect(field).to_have_count(1)
-            expect(field).to_have_value(str(schema["default"]).removesuffix(".0"))
+            if schema["type"] == "boolean":
+                expect(field).to_be_checked(checked=schema["default"])
+            else:
+                expect(field).to_have_value(str(schema["default"]).removesuffix(".0"))
     for label in ("T_e", "T_total", "Temperature", "Seed"):
         expect(lab.page.get_by_label(label, exact=True)).to_have_count(1)
 

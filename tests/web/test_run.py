@@ -25,7 +25,7 @@ def test_a_run_shows_the_numbers_of_its_record(lab: Lab) -> None:
     lab.start(k=4, T_e=12, T_total=30)
     record = lab.done()
     steps: list[dict[str, Any]] = record["steps"]
-    assert record["spec"]["strategy"] == {"name": "non_uniform", "k": 4}
+    assert record["spec"]["strategy"] == {"name": "non_uniform", "k": 4, "rescale": "none"}
     assert record["spec"]["system"] == "You are careful."
     assert lab.numbers() == [step["step"] for step in steps]
     expect(lab.status).to_contain_text(f"{len(steps)} steps")

@@ -113,7 +113,9 @@ def test_hostile_texts_are_texts(lab: Lab) -> None:
 def test_pieces_of_a_character_close_into_it(lab: Lab) -> None:
     text = ["⟨E2⟩", "⟨80⟩", "⟨94⟩"]
     steps = [lab.step_event(i, piece, phase="answer", text="") for i, piece in enumerate(text)]
-    lab.append([*lab.beginning(), *steps[:2]])
+    beginning = lab.beginning()
+    beginning[0]["spec"]["T_e"] = 0
+    lab.append([*beginning, *steps[:2]])
     expect(lab.step(0)).to_have_text("⟨E2⟩")
     lab.append([{**steps[2], "text": "—"}])
     expect(lab.step(2)).to_have_text("—")

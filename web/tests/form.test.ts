@@ -12,7 +12,9 @@ const properties: Record<string, Property> = {
   norm: { type: 'string', enum: ['none', 'mean'], default: 'none' },
   loud: { type: 'boolean', default: false },
 };
-const strategy: StrategyInfo = { name: 'test', help: '', doc: '', transition: '', schema: { properties } };
+const strategy: StrategyInfo = {
+  name: 'test', help: '', doc: '', transition: '', thinks: true, end_probability: 0.05, paper: null, schema: { properties },
+};
 const [k, top_p, gate, norm, loud] = fieldsOf(properties);
 const draft = { ...newDraft(), user: 'hi', strategy: 'test' };
 

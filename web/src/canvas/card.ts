@@ -2,7 +2,7 @@
 
 import { detail } from '../core/detail.ts';
 import type { Step } from '../core/events.ts';
-import { three } from '../core/format.ts';
+import { bare, three } from '../core/format.ts';
 import { glyphs } from '../core/glyphs.ts';
 import { effectiveTokens } from '../core/scale.ts';
 import { el } from './dom.ts';
@@ -59,6 +59,7 @@ export class Card {
       const bar = el('span', step.kind === 'sampled' ? 'bar sampled' : 'bar');
       bar.style.setProperty('--share', String(Math.min(1, Math.abs(row.fed || (row.believed ?? 0)))));
       if (!row.fed) bar.classList.add('unfed');
+      if (row.fed < 0) bar.classList.add('neg');
       table.append(
         el('span', 'name', glyphs(row.text)),
         bar,
@@ -69,6 +70,8 @@ export class Card {
     table.append(el('span', 'name mut', 'rest'), el('span'));
     table.append(el('span', 'number mut', fedRest ? three(fedRest) : '0'), el('span', 'number mut', three(believedRest)));
     const foot = el('div', 'card-foot', `H ${step.entropy.toFixed(2)} nat · e^H ${effectiveTokens(step.entropy).toFixed(1)}`);
+    if (step.noise) foot.append(` · + noise ${bare(step.noise)}`);
+    if (step.drawn) foot.append(` · drawn ${glyphs(step.drawn.text)} ${three(step.drawn.probability)}`);
     if (step.reason) foot.append(` · ${step.reason}`);
     this.root.replaceChildren(head, table, foot);
     this.root.hidden = false;

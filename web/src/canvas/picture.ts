@@ -31,14 +31,14 @@ export class Picture {
       if (end && !this.closed.thinking && this.painted >= end.at) this.closeThinking(run);
       const until = end && !this.closed.thinking ? end.at : run.steps.length;
       const slice = run.steps.slice(this.painted, Math.min(until, this.painted + SLICE));
-      this.draw(slice);
+      this.draw(slice, run.whole);
       this.painted += slice.length;
       if (performance.now() > deadline && this.painted < run.steps.length) return true;
     }
     if (run.ended.thinking && !this.closed.thinking) this.closeThinking(run);
     if (run.ended.answer && !this.closed.answer) {
       this.closed.answer = true;
-      this.answer.end(run.ended.answer);
+      (run.whole ? this.thinking : this.answer).end(run.ended.answer);
     }
     return false;
   }
@@ -87,8 +87,9 @@ export class Picture {
     for (const follower of this.followers) follower.clear();
   }
 
-  private draw(slice: readonly Step[]): void {
-    const first = slice.findIndex(({ phase }) => phase === 'answer');
+  private draw(slice: readonly Step[], whole: boolean): void {
+    if (this.painted === 0) this.thinking.name(whole ? 'Generation, step by step' : 'Thinking, step by step');
+    const first = whole ? -1 : slice.findIndex(({ phase }) => phase === 'answer');
     const border = first < 0 ? slice.length : first;
     this.thinking.append(slice.slice(0, border), this.elements);
     this.answer.append(slice.slice(border), this.elements);

@@ -1,9 +1,10 @@
 /** One step as an element: a column of its mixture, or a token of running text. */
 
 import type { Step } from '../core/events.ts';
+import { bare } from '../core/format.ts';
 import { hasGap, isMarker, isPiece, label, visible } from '../core/glyphs.ts';
 import { stepName } from '../core/names.ts';
-import { cells, entropyShare, isOffTop, probabilityBin, weightBin } from '../core/scale.ts';
+import { cells, dotOf, entropyShare, isOffTop, probabilityBin, weightBin } from '../core/scale.ts';
 import { el } from './dom.ts';
 
 const SEPARATED = 3; // px, a cell of this height can spare one for the line above it
@@ -37,10 +38,11 @@ function identify(element: HTMLElement, step: Step, ended: string | null): void 
 }
 
 /**
- * A column: the readout on top, cells whose heights are the weights, a tick as long as the entropy. The same
- * element serves Stack, Ladder and Text; the style of its stream decides.
+ * A column: the readout on top, cells whose heights are the weights, those of negative ones under a zero line, a
+ * tick as long as the entropy. The same element serves Stack, Ladder and Text; the style of its stream decides.
+ * `noise` is what is written under it: the first of several alike says it for all.
  */
-export function column(step: Step): HTMLElement {
+export function column(step: Step, noise: 'words' | 'mark' | null = null): HTMLElement {
   const text = shownText(step);
   const sampled = step.kind === 'sampled';
   const tint = sampled ? `q${probabilityBin(step.token.probability ?? 0)}` : '';
@@ -64,6 +66,7 @@ export function column(step: Step): HTMLElement {
 
   const stack = el('div', 'stk');
   const below: HTMLElement[] = [];
+  let height = 0; // above the zero line
   for (const cell of cells(step)) {
     const bin = sampled ? tint : `w${cell.bin}`;
     const drawn = el('i', `cell ${bin}`, cell.text === null ? '…' : label(cell.text));
@@ -74,7 +77,18 @@ export function column(step: Step): HTMLElement {
     if (cell.weight < 0) {
       drawn.classList.add('neg');
       below.push(drawn);
-    } else stack.append(drawn);
+    } else {
+      stack.append(drawn);
+      height += cell.height;
+    }
+  }
+  const dot = dotOf(step);
+  let point: HTMLElement | null = null;
+  if (dot) {
+    point = el('i', dot.row === 0 ? 'drawn top' : 'drawn'); // one that is no surprise is faint
+    point.style.setProperty('--at', `${dot.top.toFixed(1)}px`);
+    point.style.setProperty('--row', String(dot.row));
+    if (!dot.below) stack.append(point);
   }
   const tick = el('div', 'ent');
   tick.style.width = `${(entropyShare(step.entropy) * 100).toFixed(1)}%`;
@@ -82,9 +96,17 @@ export function column(step: Step): HTMLElement {
   if (below.length) {
     const under = el('div', 'stk under');
     under.append(...below);
+    if (dot?.below && point) under.append(point);
     col.append(under);
+    stack.style.height = `${height}px`; // what is negative below is above 1 here
+    stack.classList.add('tall');
   }
   col.append(tick);
+  if (noise) {
+    const under = el('small', `noise ${noise}`);
+    if (noise === 'words') under.append(el('span', '', `+ noise ${bare(step.noise ?? 0)}`));
+    col.append(under);
+  }
   return col;
 }
 
@@ -93,7 +115,9 @@ export function token(step: Step): HTMLElement {
   const text = shownText(step);
   const span = el('span', 't');
   identify(span, step, null);
-  if (step.kind === 'mixture') span.classList.add(`m${weightBin(step.fed[0]?.weight ?? 0)}`);
+  span.classList.add(step.kind);
+  if (step.reason) span.classList.add('why');
+  if (step.kind === 'mixture') span.classList.add(`c${probabilityBin(step.fed[0]?.weight ?? 0)}`);
   else if (step.kind === 'sampled') {
     const p = step.token.probability ?? 0;
     span.classList.add(`q${probabilityBin(p)}`);

@@ -35,6 +35,11 @@ abstract class Stream {
     this.pieces = [];
   }
 
+  /** What a screen reader calls the list. */
+  name(name: string): void {
+    this.root.setAttribute('aria-label', name);
+  }
+
   protected made(element: HTMLElement, step: Step): void {
     if (!this.stop) {
       this.root.hidden = false;
@@ -53,6 +58,7 @@ export class ThinkingStream extends Stream {
   private gate: HTMLElement | null = null;
   private tokens: HTMLElement | null = null;
   private reason = '';
+  private noise = 0; // of the column before
 
   constructor() {
     super('Thinking, step by step', 'thinking');
@@ -60,11 +66,7 @@ export class ThinkingStream extends Stream {
 
   append(steps: readonly Step[], elements: HTMLElement[]): void {
     for (const step of steps) {
-      const element = step.kind === 'injected' ? this.force(step) : column(step);
-      if (step.kind !== 'injected') {
-        this.blocks.add(element);
-        this.blocks.cut(endsLine(step));
-      }
+      const element = step.kind === 'injected' ? this.force(step) : this.column(step);
       this.made(element, step);
       elements[step.step] = element;
     }
@@ -80,6 +82,19 @@ export class ThinkingStream extends Stream {
     super.clear();
     this.gate = this.tokens = null;
     this.reason = '';
+    this.noise = 0;
+  }
+
+  private column(step: Step): HTMLElement {
+    const noise = step.noise ?? 0;
+    const element = column(step, noise === 0 ? null : noise === this.noise ? 'mark' : 'words');
+    this.blocks.add(element);
+    const end = endsLine(step);
+    this.blocks.cut(end);
+    this.noise = end ? 0 : noise; // a new line says it anew
+    this.gate = this.tokens = null; // tokens forced later have a chip of their own
+    this.reason = '';
+    return element;
   }
 
   private force(step: Step): HTMLElement {

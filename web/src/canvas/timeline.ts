@@ -136,7 +136,8 @@ export class Timeline implements Follower {
     pen.setLineDash(kind === 'injected' ? [2, 2] : []);
     pen.beginPath();
     const start = kind === 'injected' ? Math.max(0, from - 1) : from; // forced steps join their neighbours
-    const end = kind === 'injected' ? Math.min(this.data.length, to + 1) : to;
+    const joins = kind === 'injected' || this.data.kind(to) !== 'injected'; // and so do switches of the kind
+    const end = joins ? Math.min(this.data.length, to + 1) : to;
     const points = this.data.shape(start, end, Math.ceil((width * (end - start)) / span(this.data.length, this.over)));
     points.forEach(({ index, value }, i) => (i ? pen.lineTo(x(index), y(value)) : pen.moveTo(x(index), y(value))));
     if (points.length === 1 && points[0]) pen.lineTo(x(points[0].index) + 1.5, y(points[0].value));

@@ -34,12 +34,16 @@ export const GENERAL: readonly Field[] = [
   }),
 ];
 
-export const ADVANCED: readonly Field[] = [
-  general('end_probability', 'End probability', {
+/** The field whose default is the strategy's. */
+function endProbability(strategy: StrategyInfo | undefined): Field {
+  return general('end_probability', 'End probability', {
     anyOf: [{ type: 'number', exclusiveMinimum: 0, maximum: 1 }, { type: 'null' }],
-    default: 0.05,
+    default: strategy ? strategy.end_probability : 0.05,
     description: 'an end token this likely ends thinking; empty = never',
-  }),
+  });
+}
+
+const ANSWER: readonly Field[] = [
   general('answer.temperature', 'Answer temperature', {
     anyOf: [{ type: 'number', minimum: 0, maximum: 10 }, { type: 'null' }],
     default: null,
@@ -62,7 +66,14 @@ export const TRANSITION = general('transition', 'Transition', {
   description: "text forced after thinking; empty = the strategy's",
 });
 
-const ALL: readonly Field[] = [...GENERAL, ...ADVANCED, TRANSITION];
+/** The fields under "More". */
+export function advanced(strategy: StrategyInfo | undefined): Field[] {
+  return [endProbability(strategy), ...ANSWER];
+}
+
+function all(strategy: StrategyInfo | undefined): Field[] {
+  return [...GENERAL, ...advanced(strategy), TRANSITION];
+}
 
 export function newDraft(): Draft {
   return { model: null, system: '', user: '', strategy: 'non_uniform', params: {}, values: {} };
@@ -78,15 +89,30 @@ export function typedParam(draft: Draft, field: Field): string {
   return draft.params[draft.strategy]?.[field.label] ?? field.initial;
 }
 
+/** Chooses a strategy. An end probability that was the default of the one before goes with it. */
+export function choose(draft: Draft, before: StrategyInfo | undefined, name: string): void {
+  const { path, initial } = endProbability(before);
+  if (before && draft.values[path] === initial) delete draft.values[path];
+  draft.strategy = name;
+}
+
+/** Chooses a strategy with everything that is its own at its default. */
+export function chooseFresh(draft: Draft, name: string): void {
+  draft.strategy = name;
+  delete draft.params[name];
+  delete draft.values['end_probability'];
+  delete draft.values['transition'];
+}
+
 /** What is wrong with the form: path of the field -> sentence. Empty when the run may start. */
 export function checkDraft(draft: Draft, strategy: StrategyInfo | undefined): Record<string, string> {
   const wrong: Record<string, string> = {};
   if (!draft.user.trim()) wrong['user'] = 'Write a user prompt first: a run needs one';
-  for (const field of ALL) {
+  for (const field of all(strategy)) {
     const problem = checkField(field, typed(draft, field));
     if (problem) wrong[field.path] = problem;
   }
-  if (!wrong['T_e'] && !wrong['T_total']) {
+  if (!wrong['T_e'] && !wrong['T_total'] && strategy?.thinks !== false) {
     const [T_e, T_total] = ['T_e', 'T_total'].map((path) => Number(draft.values[path] ?? initialOf(path)));
     if (T_e !== undefined && T_total !== undefined && T_e > T_total) {
       wrong['T_e'] = `T_e must be at most T_total (${T_total}); got ${T_e}`;
@@ -108,7 +134,7 @@ export function bodyOf(draft: Draft, strategy: StrategyInfo): Record<string, unk
   const body: Record<string, unknown> = { system: draft.system, user: draft.user, strategy: chosen };
   if (draft.model !== null) body['model'] = draft.model;
   const answer: Record<string, unknown> = {};
-  for (const field of ALL) {
+  for (const field of all(strategy)) {
     const raw = typed(draft, field);
     const value = valueOf(field, raw);
     if (GENERAL.includes(field)) body[field.path] = value;
@@ -116,6 +142,7 @@ export function bodyOf(draft: Draft, strategy: StrategyInfo): Record<string, unk
     else if (field.path.startsWith('answer.')) answer[field.path.slice('answer.'.length)] = value;
     else body[field.path] = value;
   }
+  if (!strategy.thinks) body['T_e'] = Math.min(Number(body['T_e']), Number(body['T_total'])); // it does not apply
   if (Object.keys(answer).length) body['answer'] = answer;
   return body;
 }
@@ -131,7 +158,7 @@ export function draftOf(spec: Spec): Draft {
   draft.params[name] = Object.fromEntries(Object.entries(params).map(([key, value]) => [key, String(value ?? '')]));
   const given: Record<string, unknown> = { ...spec };
   for (const [key, value] of Object.entries(spec.answer)) given[`answer.${key}`] = value;
-  for (const field of ALL) draft.values[field.path] = String(given[field.path] ?? '');
+  for (const field of all(undefined)) draft.values[field.path] = String(given[field.path] ?? '');
   return draft;
 }
 
@@ -159,5 +186,5 @@ export function parseDraft(saved: string | null): Draft | null {
 }
 
 function initialOf(path: string): string {
-  return ALL.find((field) => field.path === path)?.initial ?? '';
+  return GENERAL.find((field) => field.path === path)?.initial ?? '';
 }

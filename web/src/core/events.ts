@@ -30,9 +30,12 @@ export interface Step {
   kind: Kind;
   token: Token;
   text: string; // readable text that this step completed; "" inside a UTF-8 character
-  fed: Fed[]; // heaviest first
+  fed: Fed[]; // heaviest first; a weight may be negative
   fed_rest?: { count: number; weight: number };
-  combine: 'sum' | 'max';
+  combine: 'sum' | 'max' | 'slerp';
+  rescale?: string | number; // what was done to the length of the sum afterwards
+  noise?: number; // gamma of the noise added at the end
+  drawn?: Believed; // of a mixture: the token that sampling would have fed
   believed: Believed[]; // likeliest first
   tail: number;
   entropy: number; // nats
@@ -112,6 +115,9 @@ export interface StrategyInfo {
   help: string;
   doc: string;
   transition: string;
+  thinks: boolean; // false: rules the whole generation, without a phase of its own for thinking
+  end_probability: number | null; // of a run that names none
+  paper: string | null; // arXiv id
   schema: { properties?: Record<string, Property> };
 }
 

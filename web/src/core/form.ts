@@ -18,9 +18,12 @@ export interface Field {
 
 const NUMERIC = ['integer', 'number'];
 
-/** The fields of a strategy, drawn from its JSON Schema. */
+/** The fields of a strategy, drawn from its JSON Schema: the method's own first, the length of the sum last. */
 export function fieldsOf(properties: Record<string, Property>, prefix = 'strategy.'): Field[] {
-  return Object.entries(properties).map(([name, property]) => fieldOf(prefix + name, name, property));
+  const entries = Object.entries(properties);
+  const last = ([name]: [string, Property]): number => Number(name === 'rescale');
+  entries.sort((a, b) => last(a) - last(b) || Number(b[0] === 'k') - Number(a[0] === 'k'));
+  return entries.map(([name, property]) => fieldOf(prefix + name, name, property));
 }
 
 export function fieldOf(path: string, label: string, property: Property): Field {

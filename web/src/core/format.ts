@@ -12,9 +12,15 @@ export function logProbability(p: number): string {
 
 /** "42 percent"; "under 1 percent" for little, never "0 percent" for something. */
 export function percent(share: number): string {
+  if (share < 0) return `minus ${percent(-share)}`;
   const rounded = Math.round(share * 100);
   if (rounded === 0 && share > 0) return 'under 1 percent';
   return `${rounded} percent`;
+}
+
+/** A share without its zero: .33, 1.5. */
+export function bare(value: number): string {
+  return String(Number(value.toPrecision(3))).replace(/^(-?)0\./, '$1.');
 }
 
 /** 151 936 with thin spaces. */

@@ -21,6 +21,7 @@ export function stepName(step: Step, ended: string | null = null): string {
   }
   const top = step.believed[0];
   if (isOffTop(step) && top) said.push(`likeliest was ${spoken(top.text)} ${percent(top.probability)}`);
+  if (step.noise) said.push('with noise');
   if (step.reason) said.push(step.reason);
   if (ended) said.push(ended);
   return said.join(', ');

@@ -17,6 +17,10 @@ export interface RunState {
   engine: Engine | null;
   prefilled: boolean;
   steps: Step[]; // grows in place: steps[i].step === i
+  /** The strategy rules the whole generation: there is no thinking before the answer. */
+  whole: boolean;
+  /** What has come so far among the steps before the answer, or in all of a whole generation. */
+  seen: { mixture: boolean; sampled: boolean; combine: Step['combine'] };
   used: { thinking: number; answer: number }; // the transition is not counted
   text: { thinking: string; answer: string };
   ended: { thinking: PhaseEnd | null; answer: PhaseEnd | null };
@@ -35,6 +39,8 @@ export function newRun(id: string): RunState {
     engine: null,
     prefilled: false,
     steps: [],
+    whole: false,
+    seen: { mixture: false, sampled: false, combine: 'sum' },
     used: { thinking: 0, answer: 0 },
     text: { thinking: '', answer: '' },
     ended: { thinking: null, answer: null },
@@ -70,7 +76,9 @@ export function apply(run: RunState, event: RunEvent): boolean {
       run.prefilled = true;
       break;
     case 'step':
+      if (event.step === 0) run.whole = isWhole(run, event);
       run.steps.push(event);
+      if (event.phase !== 'answer' || run.whole) look(run, event);
       if (event.phase !== 'transition') {
         run.used[event.phase] += 1;
         run.text[event.phase] += event.text;
@@ -91,13 +99,26 @@ export function apply(run: RunState, event: RunEvent): boolean {
   return true;
 }
 
+/** Only a strategy that rules the whole generation begins with the answer although thinking was allowed. */
+function isWhole(run: RunState, first: Step): boolean {
+  const thought = run.ended.thinking !== null || first.phase !== 'answer';
+  return !thought && ((run.spec?.T_e ?? 0) > 0 || first.kind === 'mixture');
+}
+
+function look({ seen }: RunState, { kind, combine }: Step): void {
+  if (kind === 'mixture') {
+    seen.mixture = true;
+    if (combine !== 'sum') seen.combine = combine;
+  } else if (kind === 'sampled') seen.sampled = true;
+}
+
 /** What the run is doing, for the status line. */
 export type Doing = 'queued' | 'reading' | 'thinking' | 'answering' | 'over';
 
 export function doing(run: RunState): Doing {
   if (isOver(run.status)) return 'over';
   if (run.status === 'queued' || run.status === 'unknown') return 'queued';
-  if (!run.prefilled) return 'reading';
-  const answering = run.ended.thinking !== null || run.spec?.T_e === 0;
+  if (!run.prefilled || run.steps.length === 0) return 'reading';
+  const answering = run.ended.thinking !== null || run.spec?.T_e === 0 || run.whole;
   return answering ? 'answering' : 'thinking';
 }

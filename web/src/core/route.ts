@@ -1,4 +1,4 @@
-/** The address of the page: run, step, view. */
+/** The address of the page: screen; run, step and view of the Lab; strategy. */
 
 export const VIEWS = ['stack', 'ladder', 'text'] as const;
 export type View = (typeof VIEWS)[number];
@@ -32,4 +32,21 @@ export function hrefOf({ run, step, view }: Route): string {
   if (view !== null) query.set('view', view);
   const search = query.toString();
   return `/run/${encodeURIComponent(run)}${search ? `?${search}` : ''}`;
+}
+
+export type Screen = { name: 'lab' } | { name: 'strategies'; strategy: string | null };
+
+export function parseScreen({ pathname }: URL): Screen {
+  const match = /^\/strategies(?:\/([^/]*))?\/?$/.exec(pathname);
+  if (!match) return { name: 'lab' };
+  try {
+    return { name: 'strategies', strategy: decodeURIComponent(match[1] ?? '') || null };
+  } catch {
+    return { name: 'strategies', strategy: match[1] ?? null }; // a lone percent sign
+  }
+}
+
+/** The path of a strategy's page; null is the list. */
+export function strategyHref(name: string | null): string {
+  return name === null ? '/strategies' : `/strategies/${encodeURIComponent(name)}`;
 }

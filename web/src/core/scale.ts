@@ -47,6 +47,24 @@ export function cells(step: Step): Cell[] {
   return drawn;
 }
 
+/** Where the token that sampling would have fed lies: px from the edge of its part of the column, and its row. */
+export interface Dot {
+  below: boolean; // under the zero line
+  top: number;
+  row: number;
+}
+
+/** null where nothing was drawn, or the drawn token has no cell of its own. */
+export function dotOf(step: Step): Dot | null {
+  const shown = step.fed.slice(0, MOST_CELLS);
+  const own = step.drawn ? shown.findIndex(({ id }) => id === step.drawn?.id) : -1;
+  const weight = shown[own]?.weight;
+  if (weight === undefined) return null;
+  const before = shown.slice(0, own).filter((other) => other.weight < 0 === weight < 0);
+  const above = before.reduce((sum, other) => sum + Math.abs(other.weight), 0);
+  return { below: weight < 0, top: (above + Math.abs(weight) / 2) * STACK, row: before.length };
+}
+
 /** How unsure a belief is, 0 to 1, for the tick under a column: full at 3 nats (twenty equal candidates). */
 export function entropyShare(entropy: number): number {
   return Math.min(1, Math.max(0, entropy / 3));

@@ -1,6 +1,6 @@
 /** The form: the draft of the next run, its checks, what the server said to it. */
 
-import { bodyOf, checkDraft, type Draft, newDraft, parseDraft } from '../core/draft.ts';
+import { bodyOf, checkDraft, choose, chooseFresh, type Draft, newDraft, parseDraft } from '../core/draft.ts';
 import type { StrategyInfo } from '../core/events.ts';
 import { type Field, fieldsOf } from '../core/form.ts';
 import { get, Problem } from './api.ts';
@@ -20,7 +20,7 @@ class Form {
   /** After the first try every fault is shown, not only those of fields with text. */
   tried = $state(false);
 
-  readonly strategy = $derived(this.strategies.find(({ name }) => name === this.draft.strategy));
+  readonly strategy = $derived(this.find(this.draft.strategy));
   readonly fields = $derived<Field[]>(this.strategy ? fieldsOf(this.strategy.schema.properties ?? {}) : []);
   readonly faults = $derived(checkDraft(this.draft, this.strategy));
 
@@ -31,6 +31,21 @@ class Form {
     } catch (error) {
       this.refused = { '': error instanceof Problem ? error.message : String(error) };
     }
+  }
+
+  find(name: string | undefined): StrategyInfo | undefined {
+    return this.strategies.find((strategy) => strategy.name === name);
+  }
+
+  choose(name: string): void {
+    choose(this.draft, this.strategy, name);
+    this.edited('strategy');
+  }
+
+  /** A strategy with its own defaults, whatever was typed for it before. */
+  tryOut(name: string): void {
+    chooseFresh(this.draft, name);
+    this.refused = {};
   }
 
   save(): void {

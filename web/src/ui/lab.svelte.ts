@@ -9,6 +9,7 @@ import { post, Problem } from './api.ts';
 import { follow } from './follow.svelte.ts';
 import { form } from './form.svelte.ts';
 import { shelf } from './models.svelte.ts';
+import { nav } from './nav.svelte.ts';
 import { type Connection, watch } from './watch.ts';
 
 /** What panels show of a run; replaced once a frame, never once a token. */
@@ -20,7 +21,8 @@ export interface Facts {
   engine: Engine | null;
   prompt: Prompt | null;
   steps: number;
-  kinds: { thinking: Step['kind'] | null };
+  whole: boolean; // the strategy rules the whole generation
+  seen: RunState['seen'];
   used: RunState['used'];
   ended: { thinking: PhaseEnd | null; answer: PhaseEnd | null };
   timing: Timing | null;
@@ -65,6 +67,7 @@ class Lab {
 
   /** Shows what the address names. */
   enter(): void {
+    if (nav.screen.name !== 'lab') return;
     const route = parseRoute(new URL(location.href));
     if (route.view) this.view = route.view;
     if (route.run !== this.id) this.open(route.run);
@@ -248,7 +251,8 @@ class Lab {
       id, status, spec, engine, prompt, timing, error,
       doing: doing(run),
       steps: run.steps.length,
-      kinds: { thinking: run.steps[0]?.phase === 'thinking' ? run.steps[0].kind : null },
+      whole: run.whole || (run.steps.length === 0 && form.find(spec?.strategy.name)?.thinks === false),
+      seen: { ...run.seen },
       used: { ...run.used },
       ended: { ...run.ended },
       speed: fresh ? speed(run) : old.speed,

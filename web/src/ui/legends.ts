@@ -1,5 +1,6 @@
 /** The bins of the two legends, from the bounds that the drawing uses. */
 
+import type { View } from '../core/route.ts';
 import { PROBABILITY_BOUNDS, WEIGHT_BOUNDS } from '../core/scale.ts';
 
 export interface Bin {
@@ -34,3 +35,10 @@ function bounded(prefix: string, what: string, bound: number, bin: number): Bin 
 export const probabilityBins = five('q', 'probability');
 /** The five bins of the heaviest weight, for the Text view: what is sure blends in. */
 export const certaintyBins = five('c', 'heaviest weight');
+
+/** The views of columns, as their buttons say them. */
+export const VIEW_OPTIONS: { value: View; text: string }[] = [
+  { value: 'stack', text: 'Stack' },
+  { value: 'ladder', text: 'Ladder' },
+  { value: 'text', text: 'Text' },
+];

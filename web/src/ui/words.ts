@@ -27,10 +27,11 @@ export function statusWords(facts: Facts | null, connection: Connection, pending
     case 'reading':
       return { sign: '▶', text: 'reading the prompt', tone: 'busy' };
     case 'thinking':
-      return facts.kinds.thinking === 'sampled'
+      return facts.seen.sampled && !facts.seen.mixture
         ? { sign: '▶', text: 'thinking in sampled tokens', tone: 'sampled' }
         : { sign: '▶', text: 'thinking in mixtures', tone: 'mixture' };
     case 'answering':
+      if (facts.whole) return { sign: '▶', text: 'generating, mixing throughout', tone: 'mixture' };
       return { sign: '▶', text: 'answering', tone: 'sampled' };
     case 'over':
       return overWords(facts);
