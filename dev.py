@@ -119,9 +119,7 @@ def make_venv() -> None:
     if not works(PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"):
         say("making .venv")
         if run(sys.executable, "-m", "venv", "--without-pip", "--clear", VENV):
-            sys.exit(
-                "superpose: this Python cannot make environments: install python3-venv and run this again"
-            )
+            sys.exit("superpose: this Python cannot make environments: install python3-venv and run this again")
     if not (
         works(PYTHON, "-m", "pip", "--version")
         or works(PYTHON, "-m", "ensurepip", "--default-pip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -22,8 +23,8 @@ from superpose.models import DEMO, UnknownModel, data_dir, known
 from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import RunSpec, make_spec
-from superpose.store import Store, UnknownRun
-from superpose.strategy import strategies
+from superpose.store import Store, StoreUnusable, UnknownRun
+from superpose.strategy import load_strategies, strategies
 
 DONE, FAILED, WRONG_WORDS = 0, 1, 2
 PORTS_TRIED = 20
@@ -34,31 +35,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
+        if getattr(options, "strategies", None) is not None:
+            print(f"strategies added: {', '.join(load_strategies(options.strategies))}", file=sys.stderr)
         code: int = options.act(options)
         return code
     except (BadInput, UnknownModel, EngineError) as refused:
         print(f"superpose: {refused}", file=sys.stderr)
         return WRONG_WORDS
     except UnknownRun as missing:
-        print(f"superpose: there is no run {missing.args[0]!r}; GET /api/runs lists them", file=sys.stderr)
+        print(f"superpose: there is no run {missing.args[0]!r} in {data_dir()}", file=sys.stderr)
         return WRONG_WORDS
+    except StoreUnusable as broken:
+        print(f"superpose: {broken}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("superpose: stopped", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="superpose", description="Decoding with mixtures of token embeddings."
-    )
+    parser = argparse.ArgumentParser(prog="superpose", description="Decoding with mixtures of token embeddings.")
     parser.add_argument("--version", action="version", version=f"superpose {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="open the lab in the browser")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    serve.add_argument(
-        "--port", type=int, default=5000, help="port; the next free one is taken if it is in use"
-    )
+    serve.add_argument("--port", type=int, default=5000, help="port; the next free one is taken if it is in use")
     serve.add_argument("--data", type=Path, help="data folder (default: SUPERPOSE_DATA or the platform's)")
     serve.add_argument("--no-browser", action="store_true", help="do not open a browser")
     serve.set_defaults(act=_serve)
@@ -67,15 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("user", help="user prompt; - reads it from standard input")
     run.add_argument("--system", default="", help="system prompt")
     run.add_argument("--strategy", default="non_uniform", help="see `superpose strategies`")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the strategy"
-    )
+    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the strategy")
     run.add_argument("--T-e", dest="T_e", type=int, help="most thinking steps (default 50)")
     run.add_argument("--T-total", dest="T_total", type=int, help="most steps of both phases (default 250)")
     run.add_argument("--temperature", type=float, help="default 0.8; 0 = greedy")
-    run.add_argument(
-        "--end-probability", metavar="P|none", help="an end token this likely ends thinking (0.05)"
-    )
+    run.add_argument("--end-probability", metavar="P|none", help="an end token this likely ends thinking (0.05)")
     run.add_argument("--transition", help="text forced after thinking (default: the strategy's)")
     run.add_argument("--seed", type=int, help="default: a fresh one")
     run.add_argument("--answer-temperature", type=float, help="default: the temperature")
@@ -87,18 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--jsonl", action="store_true", help="print one event a line as it happens")
     run.set_defaults(act=_run)
 
-    for command in (serve, run):
-        command.add_argument(
-            "--model", default=DEMO, help=f"name, hub id, folder or .gguf file (default {DEMO})"
-        )
-        command.add_argument("--engine", help="toy or torch (default: by the model)")
-        command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
-        command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
-
     listing = commands.add_parser("strategies", help="list the strategies, or tell one in full")
     listing.add_argument("name", nargs="?")
     listing.add_argument("--json", action="store_true", help="with JSON Schemas")
+    listing.add_argument("--markdown", action="store_true", help="the reference page of the docs")
     listing.set_defaults(act=_strategies)
+
+    for command in (serve, run, listing):
+        command.add_argument("--strategies", type=Path, metavar="FILE", help="a Python file with strategies of yours")
+    for command in (serve, run):
+        command.add_argument("--model", default=DEMO, help=f"name, hub id, folder or .gguf file (default {DEMO})")
+        command.add_argument("--engine", choices=["toy", "torch"], help="default: by the model")
+        command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+        command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
 
     models = commands.add_parser("models", help="list the models at hand")
     models.set_defaults(act=_models)
@@ -117,8 +119,8 @@ def _spec(options: argparse.Namespace) -> RunSpec:
     strategy: dict[str, Any] = {"name": options.strategy}
     for setting in options.set:
         name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise BadInput("set", f"--set takes NAME=VALUE, as in k=5; got {setting!r}")
+        if not equals or not name or name == "name":
+            raise BadInput("set", f"--set takes a parameter's NAME=VALUE, as in k=5; got {setting!r}")
         try:
             strategy[name] = json.loads(value)
         except ValueError:
@@ -142,18 +144,22 @@ def _end_probability(value: str) -> float | None:
     try:
         return float(value)
     except ValueError:
-        raise BadInput(
-            "end_probability", f"--end-probability takes a number or none; got {value!r}"
-        ) from None
+        raise BadInput("end_probability", f"--end-probability takes a number or none; got {value!r}") from None
 
 
 def _run(options: argparse.Namespace) -> int:
     spec = _spec(options)
     screen = terminal.Screen(quiet=options.json or options.jsonl)
-    engine = open_engine(options.model, _engine_options(options), screen.loading)
     store = Store(data_dir())
-    runner = Runner(engine, store)
+    store.recover()
     try:
+        runner = Runner(open_engine(options.model, _engine_options(options), screen.loading), store)
+    except BaseException:
+        store.close()
+        raise
+    try:
+        for warning in runner.check(spec):
+            print(f"note: {warning}", file=sys.stderr)
         run = runner.submit(spec)
         try:
             for data in _follow(store, run):
@@ -214,10 +220,8 @@ def _serve(options: argparse.Namespace) -> int:
         if not options.no_browser:
             webbrowser.open(url)
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down in order
         serve(data_dir(), options.model, _engine_options(options), listener, options.host, ready)
-    except KeyboardInterrupt:  # uvicorn raises it again once it has shut down in order
-        pass
     return DONE
 
 
@@ -232,6 +236,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
+            listener.listen(2048)  # at once: between bind and listen another process could bind it too
             return listener
         except OverflowError as error:
             raise BadInput("port", f"--port must be 0 to 65535; got {port}") from error
@@ -253,6 +258,8 @@ def _strategies(options: argparse.Namespace) -> int:
     described = [strategy.describe() for strategy in chosen]
     if options.json:
         print(json.dumps(described, ensure_ascii=False))
+    elif options.markdown:
+        print(terminal.reference(described))
     elif options.name:
         print(terminal.strategy_page(described[0]))
     else:
@@ -273,6 +280,7 @@ def _models(_: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     store = Store(data_dir())
     try:
+        store.recover()
         record = store.record(options.run)
         if options.json:
             print(json.dumps(record, ensure_ascii=False))

@@ -15,10 +15,10 @@ import numpy as np
 
 from superpose import rng
 from superpose.engine import EngineInfo, Prompt, Readout, Tokenizer
-from superpose.events import Believed, EndedBy, Event, Kind, Phase
+from superpose.events import Believed, EndedBy, Event, Phase
 from superpose.problems import BadInput
 from superpose.spec import RunSpec
-from superpose.strategy import Step, Stop
+from superpose.strategy import Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
 SHOWN = 16  # candidates a record shows at least
@@ -48,11 +48,9 @@ class Plan(NamedTuple):
 def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
     """The spec with its rendered prompt. Raises BadInput when the model cannot run it."""
     try:
-        needed = spec.strategy.support()
-    except Exception as error:
-        raise BadInput(
-            "strategy", f"strategy {spec.strategy.name} raised {type(error).__name__}: {error}"
-        ) from error
+        needed, _ = _reads(spec)
+    except StrategyFailed as error:
+        raise BadInput("strategy", str(error)) from error
     if needed > info.vocab:
         field = "k" if "k" in type(spec.strategy).model_fields else ""
         raise BadInput(
@@ -62,9 +60,8 @@ def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
         )
     try:
         prompt = tokenizer.chat(spec.system, spec.user)
-        transition = (
-            tokenizer.encode_template(spec.transition_text) if spec.T_e and spec.transition_text else []
-        )
+        thinks = spec.strategy.thinks and spec.T_e > 0
+        transition = tokenizer.encode_template(spec.transition_text) if thinks and spec.transition_text else []
     except ValueError as refused:
         raise BadInput("user", str(refused)) from refused
     over = len(prompt.token_ids) + len(transition) + spec.T_total - info.context
@@ -75,6 +72,29 @@ def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
             f"that is {over} tokens over the model's context of {info.context}",
         )
     return Plan(spec, prompt, transition)
+
+
+def _reads(spec: RunSpec) -> tuple[int, float]:
+    """How many candidates and which mass the spec's strategy reads. Raises StrategyFailed for nonsense."""
+    strategy = spec.strategy
+    try:
+        support, mass = strategy.support(), strategy.mass()
+        sound = isinstance(support, int) and support >= 0 and 0 < float(mass) <= 1
+    except Exception as error:  # foreign code, as in `mix`
+        raise StrategyFailed(f"strategy {strategy.name} raised {type(error).__name__}: {error}") from error
+    if not sound:
+        raise StrategyFailed(
+            f"strategy {strategy.name} reads {support!r} candidates up to {mass!r}; a whole number and 0 to 1 are due"
+        )
+    return support, float(mass)
+
+
+def setting(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer, texts: TokenTexts) -> Setting:
+    """What a strategy may know of a run on this model."""
+    return Setting(
+        spec.seed, spec.temperature, spec.T_e, spec.T_total, spec.filters, info.end_marker, info.eog_ids,
+        tokenizer.encode_template, texts.__getitem__, info.parameters, info.embedding_scale,
+    )  # fmt: skip
 
 
 class TokenTexts:
@@ -107,27 +127,30 @@ class Decoder:
         self._info = info
         self._tokenizer = tokenizer
         self._texts = texts
-        self._support = min(work.spec.strategy.support(), info.vocab)
+        support, self._mass = _reads(work.spec)
+        self._support = min(support, info.vocab)
         self._forced = deque(work.transition)
         self._used = 0  # thinking and answer steps; the transition is not counted
         self._in_phase = 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._phase: Phase = "thinking" if work.spec.T_e else "answer"
+        self._mixes_throughout = not work.spec.strategy.thinks
+        self._phase: Phase = "thinking" if work.spec.T_e and not self._mixes_throughout else "answer"
         try:
-            self._mix = work.spec.strategy.begin()
+            self._mix = work.spec.strategy.begin(setting(work.spec, info, tokenizer, texts))
         except Exception as error:
             raise self._failed(f"raised {type(error).__name__}: {error}") from error
 
     def ask(self) -> Readout:
         """What is to be known about the position of the next `advance`."""
-        spec, thinking = self.spec, self._phase == "thinking"
-        whole = thinking and self._support == 0
+        spec = self.spec
+        mixes = self._phase == "thinking" or self._mixes_throughout
+        mass = self._mass if mixes and self._support == 0 else 0.0
         return Readout(
             temperature=spec.temperature if self._phase != "answer" else spec.answer_temperature,
-            support=0 if whole else min(max(SHOWN, self._support if thinking else 0), self._info.vocab),
+            support=0 if mass == 1 else min(max(SHOWN, self._support if mixes else 0), self._info.vocab),
             filters=spec.filters,
             u=rng.uniform(spec.seed, self.step),
-            mass=spec.strategy.mass() if whole else 1.0,
+            mass=0.0 if mass == 1 else mass,
         )
 
     def advance(self, d: Distribution) -> Advance:
@@ -135,20 +158,24 @@ class Decoder:
         events: list[Event] = []
         if self._phase == "thinking":
             chosen = self._think(d, events)
+            if chosen is not None and chosen.kind == "sampled" and int(chosen.ids[0]) in self._info.eog_ids:
+                self._end_of_text(events, d)
+                chosen = None
             if chosen is not None:
-                return self._feed(d, chosen, "sampled" if chosen.sampled else "mixture", events)
+                return self._feed(d, chosen, events)
             if self.finished:
                 return Advance(events, None, "end")
             if not self._forced and self.spec.answer_temperature != self.spec.temperature:
                 return Advance(events, None, "again")
         if self._forced:
-            return self._feed(d, Mixture.token(self._forced.popleft()), "injected", events)
+            return self._feed(d, Mixture.token(self._forced.popleft(), "injected"), events)
         if d.drawn in self._info.eog_ids:
-            self._end(
-                events, "end_of_text", f"end of text {self._name(d.drawn)} was drawn", d.drawn, d.drawn_prob
-            )
+            self._end_of_text(events, d)
             return Advance(events, None, "end")
-        return self._feed(d, Mixture.token(d.drawn, sampled=True), "sampled", events)
+        if self._mixes_throughout:
+            chosen = self._choose(d, events)
+            return self._feed(d, chosen, events) if chosen is not None else Advance(events, None, "end")
+        return self._feed(d, Mixture.token(d.drawn, "sampled"), events)
 
     def cancel(self) -> list[Event]:
         """The events that close the phase in which the run was stopped."""
@@ -172,26 +199,31 @@ class Decoder:
                     why = f"{what} {self._name(token)} had probability {p:.3f}, at least {spec.end_probability:g}"
                     self._end(events, by, why, token, p)
                     return None
+        return self._choose(d, events)
+
+    def _choose(self, d: Distribution, events: list[Event]) -> Mixture | None:
+        """What the strategy feeds, or None when it has ended the phase."""
         try:
-            chosen = self._mix(d, Step(self.step, spec.seed))
+            chosen = self._mix(d, Step(self.step, self.spec.seed))
         except Exception as error:  # a strategy is foreign code: whatever it raises fails this run alone
             raise self._failed(f"raised {type(error).__name__}: {error}") from error
-        if isinstance(chosen, Stop):
+        if isinstance(chosen, Stop) and isinstance(chosen.reason, str):
             self._end(events, "strategy", chosen.reason)
             return None
         if not isinstance(chosen, Mixture):
             raise self._failed(f"returned {type(chosen).__name__} where a Mixture or Stop is due")
         if int(chosen.ids.max()) >= self._info.vocab:
-            raise self._failed(
-                f"fed token {int(chosen.ids.max())}; the vocabulary ends at {self._info.vocab - 1}"
-            )
+            raise self._failed(f"fed token {int(chosen.ids.max())}; the vocabulary ends at {self._info.vocab - 1}")
         return chosen
+
+    def _end_of_text(self, events: list[Event], d: Distribution) -> None:
+        self._end(events, "end_of_text", f"end of text {self._name(d.drawn)} was drawn", d.drawn, d.drawn_prob)
 
     def _failed(self, what: str) -> StrategyFailed:
         return StrategyFailed(f"strategy {self.spec.strategy.name} failed at step {self.step}: it {what}")
 
-    def _feed(self, d: Distribution, chosen: Mixture, kind: Kind, events: list[Event]) -> Advance:
-        events.append(self._record(d, chosen, kind))
+    def _feed(self, d: Distribution, chosen: Mixture, events: list[Event]) -> Advance:
+        events.append(self._record(d, chosen))
         self.step += 1
         if self._phase == "transition":
             if not self._forced:
@@ -206,9 +238,7 @@ class Decoder:
             self._end(events, "T_total", f"T_total = {self.spec.T_total} reached")
         return Advance(events, chosen, "end" if self.finished else "feed")
 
-    def _end(
-        self, events: list[Event], by: EndedBy, reason: str, token: int | None = None, p: float = 0.0
-    ) -> None:
+    def _end(self, events: list[Event], by: EndedBy, reason: str, token: int | None = None, p: float = 0.0) -> None:
         """Closes the phase; goes on to the next one if any steps are left for it."""
         named = self._believed(token, p) if token is not None else None
         seamless = self._phase == "thinking" and not self._forced and self._used < self.spec.T_total
@@ -246,7 +276,7 @@ class Decoder:
     def _enter(self, phase: Literal["transition", "answer"]) -> None:
         self._phase, self._in_phase = phase, 0
 
-    def _record(self, d: Distribution, chosen: Mixture, kind: Kind) -> Event:
+    def _record(self, d: Distribution, chosen: Mixture) -> Event:
         shown = min(max(SHOWN, self._support, len(chosen.ids)), MOST_SHOWN, len(d.ids))
         token, p = _readout(d, chosen)
         order = np.argsort(-np.abs(chosen.weights), kind="stable")
@@ -255,31 +285,34 @@ class Decoder:
             "type": "step",
             "step": self.step,
             "phase": self._phase,
-            "kind": kind,
+            "kind": chosen.kind,
             "token": {
                 "id": token,
                 "text": self._texts[token],
                 "probability": None if p is None else _short(p),
             },
-            "text": ""
-            if self._tokenizer.is_control(token)
-            else self._utf8.decode(self._tokenizer.token_bytes(token)),
+            "text": "" if self._tokenizer.is_control(token) else self._utf8.decode(self._tokenizer.token_bytes(token)),
             "fed": [
                 {"id": i, "text": self._texts[i], "weight": _short(w)}
                 for i, w in zip(chosen.ids[heavy].tolist(), chosen.weights[heavy].tolist(), strict=True)
             ],
             "combine": chosen.combine,
             "believed": [
-                self._believed(i, q)
-                for i, q in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
+                self._believed(i, q) for i, q in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
             ],
             "tail": _short(d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
             "entropy": _short(d.entropy),
             "entropy_raw": _short(d.entropy_raw),
             "norm_ratio": None,
-            "reason": None,
+            "reason": chosen.reason,
             "t_ms": 0.0,
         }
+        if chosen.rescale is not None:
+            event["rescale"] = chosen.rescale
+        if chosen.noise is not None:
+            event["noise"] = chosen.noise.gamma
+        if chosen.kind == "mixture":
+            event["drawn"] = self._believed(d.drawn, d.drawn_prob)
         if len(order) > MOST_SHOWN:
             rest = float(chosen.weights[order[MOST_SHOWN:]].sum(dtype=np.float64))
             event["fed_rest"] = {"count": len(order) - MOST_SHOWN, "weight": _short(rest)}
@@ -297,7 +330,7 @@ def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
 
     A mixture shows its most probable candidate; a forced token may be too unlikely to be among the candidates.
     """
-    if chosen.sampled:
+    if d.drawn == (chosen.shown if chosen.kind == "mixture" else int(chosen.ids[0])):
         return d.drawn, d.drawn_prob
     believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
     if believed.size:

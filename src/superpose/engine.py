@@ -47,15 +47,15 @@ class BadShape(EngineError):
 class Readout(NamedTuple):
     """What one lane wants to know after its step.
 
-    `support` is how many candidates come back (0 = the whole vocabulary); with `mass` below 1 they may end
-    once their cumulative probability reaches it. `u` in [0, 1) is the draw's keyed random number.
+    `support` is how many candidates come back (0 = the whole vocabulary), and with a `mass` as many more as their
+    cumulative probability needs to reach it. `u` in [0, 1) is the draw's keyed random number.
     """
 
     temperature: float = 1.0
     support: int = 16
     filters: Sampling = Sampling()
     u: float = 0.0
-    mass: float = 1.0
+    mass: float = 0.0
 
 
 class Prompt(NamedTuple):
@@ -109,6 +109,8 @@ class EngineInfo:
     invariance: Invariance  # measured by the self-check, never assumed
     fingerprint: str  # weights, dtype, versions, threads: the replay key
     checks: tuple[str, ...]  # the self-check in words
+    parameters: int = 0  # of the model; 0 = unknown
+    embedding_scale: float = 1.0  # what the embedding module multiplies the rows of its table by
 
 
 class Engine(Protocol):
@@ -136,9 +138,7 @@ class Engine(Protocol):
         """Appends token ids [T] or mixtures to a lane; answers with the belief after the last one."""
         ...
 
-    def step(
-        self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]
-    ) -> list[Distribution]:
+    def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """Appends one mixture to each named lane in one forward pass; a belief per lane, in that order."""
         ...
 
@@ -175,9 +175,7 @@ AUTOMATIC = EngineOptions()
 _HOMES = {"toy": "superpose.engines.toy", "torch": "superpose.engines.torch_engine"}
 
 
-def open_engine(
-    model: str, options: EngineOptions = AUTOMATIC, progress: Progress | None = None
-) -> Engine:
+def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progress | None = None) -> Engine:
     """A loaded engine that passed its self-check.
 
     `model` is a name of `superpose models`, a hub id, a folder or a .gguf file. Raises UnknownModel

@@ -10,7 +10,8 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-Kind = Literal["mixture", "sampled", "injected"]
+from superpose.types import Combine, Kind, Rescale
+
 Phase = Literal["thinking", "transition", "answer"]
 Status = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
 EndedBy = Literal["T_e", "T_total", "end_marker", "end_of_text", "strategy", "cancelled"]
@@ -58,7 +59,10 @@ class StepRecord(TypedDict):
     text: str  # readable text that this step completed
     fed: list[Fed]  # heaviest first, at most 64
     fed_rest: NotRequired[FedRest]
-    combine: Literal["sum", "max"]
+    combine: Combine
+    rescale: NotRequired[Rescale | float]
+    noise: NotRequired[float]  # its gamma
+    drawn: NotRequired[Believed]  # of a mixture step: the token that sampling would have fed
     believed: list[Believed]  # likeliest first, at most 64
     tail: float  # probability outside `believed`
     entropy: float  # nats, at the temperature

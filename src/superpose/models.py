@@ -331,9 +331,9 @@ def _hub_cached() -> Iterator[str]:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     for main in sorted(cache.glob("models--*--*/refs/main")):
-        snapshot = main.parent.parent / "snapshots" / main.read_text().strip()
         name = main.parent.parent.name.removeprefix("models--").replace("--", "/")
         try:
+            snapshot = main.parent.parent / "snapshots" / main.read_text().strip()
             _checked_folder(snapshot, name)
         except (OSError, ValueError):
             continue

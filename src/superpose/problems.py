@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 _RULES = {
     "greater_than_equal": "must be at least {ge}",
@@ -17,6 +19,12 @@ _RULES = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "missing": "is required",
+    "dict_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "list_type": "must be a list",
+    "string_unicode": "must be whole Unicode characters",
+    "int_parsing": "must be a whole number",
+    "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be one of {expected}",
@@ -33,22 +41,31 @@ class BadInput(ValueError):
 
 def from_validation(error: ValidationError, prefix: str = "") -> BadInput:
     """The first complaint of pydantic in this house's words: field, rule, value."""
-    first = error.errors()[0]
+    return from_errors(error.errors(), prefix)
+
+
+def from_errors(errors: Sequence[Any], prefix: str = "", skip: int = 0) -> BadInput:
+    """The first of pydantic's error dictionaries as a sentence; `skip` parts of its place are left out."""
+    first = errors[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadInput):
         return cause
-    field = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
-    return BadInput(field, f"{field or 'the input'} {_rule(first)}")
+    field = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"][skip:])])
+    return BadInput(field, f"{field or 'the body'} {_rule(first)}")
 
 
-def _rule(first: ErrorDetails) -> str:
+def _rule(first: Any) -> str:
     if first["type"] == "extra_forbidden":
         return "is not a known field"
-    given = "" if first["type"] == "missing" else f"; got {clip(repr(first['input']))}"
+    given = "" if first["type"] == "missing" else f"; got {_shown(first['input'])}"
     rule = _RULES.get(first["type"])
     if rule is None:
         return f"is not allowed: {first['msg']}{given}"
     return rule.format(**first.get("ctx", {})) + given
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else clip(repr(value))
 
 
 def clip(text: str, length: int = 80) -> str:

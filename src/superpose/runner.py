@@ -7,15 +7,17 @@ of all live lanes in one transaction and feeds all their mixtures in one step. A
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from superpose.decoding import Advance, Decoder, Plan, StrategyFailed, TokenTexts, plan
+from superpose.decoding import Advance, Decoder, Plan, StrategyFailed, TokenTexts, plan, setting
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
 from superpose.events import Event
 from superpose.spec import RunSpec
@@ -69,14 +71,18 @@ class Runner:
 
     def submit(self, spec: RunSpec) -> str:
         """The id of the queued run. Raises BadInput when this model cannot run the spec."""
-        work = plan(
-            spec.model_copy(update={"model": self.engine.info.model}), self.engine.info, self.engine.tokenizer
-        )
+        work = plan(spec.model_copy(update={"model": self.engine.info.model}), self.engine.info, self.engine.tokenizer)
         run = self.store.create(work.spec.model_dump(mode="json"))
         with self._wake:
             self._queue.append(_Live(run, work))
             self._wake.notify()
         return run
+
+    def check(self, spec: RunSpec) -> list[str]:
+        """What a careful colleague would say of the spec on this model. Raises BadInput as `submit` does."""
+        info, tokenizer = self.engine.info, self.engine.tokenizer
+        work = plan(spec, info, tokenizer)
+        return spec.strategy.warnings(setting(work.spec, info, tokenizer, self._texts))
 
     def cancel(self, run: str) -> bool:
         """Asks for a run's end, which comes within one step; False when it is not queued or live here."""
@@ -140,12 +146,11 @@ class Runner:
         batch: list[tuple[str, Event]] = []
         for live in stopped:
             closing = live.decoder.cancel() if live.decoder else []
-            batch += [
-                (live.run, event) for event in [*closing, {"type": "run_cancelled", "timing": live.timing()}]
-            ]
-            self._leave(live)
+            batch += [(live.run, event) for event in [*closing, {"type": "run_cancelled", "timing": live.timing()}]]
         if batch:
             self.store.append(batch)
+        for live in stopped:
+            self._leave(live)
 
     def _admit(self) -> None:
         """Gives queued runs a lane, in order, while there are any."""
@@ -234,10 +239,13 @@ class Runner:
         """Completes step events with what the engine and the clock know."""
         if not stepped:
             return
-        ratios = self.engine.norm_ratios([fed for _, _, fed in stepped]).tolist()
+        try:
+            ratios = self.engine.norm_ratios([fed for _, _, fed in stepped]).tolist()
+        except EngineError:  # out of memory: the step itself will say so; a length is not worth a run
+            ratios = [math.nan] * len(stepped)
         now = time.perf_counter()
         for (live, event, _), ratio in zip(stepped, ratios, strict=True):
-            event["norm_ratio"] = float(f"{ratio:.6g}")
+            event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
             event["t_ms"] = round(1000 * (now - live.last), 3)
             live.last = now
 
@@ -259,19 +267,16 @@ class Runner:
             try:
                 return act()
             except OutOfMemory as error:
-                longest = max(
-                    lives, key=lambda live: self.engine.length(live.lane) if live.lane is not None else 0
-                )
+                longest = max(lives, key=lambda live: self.engine.length(live.lane) if live.lane is not None else 0)
                 lives.remove(longest)
                 step = longest.decoder.step if longest.decoder else 0
-                self._fail(
-                    [longest], f"out of memory at step {step}: lower T_total or stop other runs ({error})"
-                )
-            except EngineError as error:
-                self._fail(lives, str(error))
-                return None
-            except StrategyFailed as error:
-                self._fail(lives, str(error))
+                log.warning("run %s: %s", longest.run, error)
+                self._fail([longest], f"out of memory at step {step}: lower T_total or stop other runs")
+            except (EngineError, StrategyFailed) as error:
+                if len(lives) == 1:
+                    return self._fail(lives, str(error))
+                for live in lives:  # one of them is at fault; the engine has not moved any
+                    self._guard([live], partial(self._feed, [live]))
                 return None
 
     def _fail(self, lives: list[_Live], why: str) -> None:
@@ -287,7 +292,8 @@ class Runner:
             try:
                 self._fail([live], why)
             except Exception:  # the store itself fails: recovery will mark the run at the next start
-                log.exception("could not record that run %s failed", live.run)
+                log.exception("could not record that run %s failed (%s)", live.run, why)
+                self.store.abandon(live.run)
                 self._leave(live)
 
     def _failure(self, live: _Live, why: str) -> dict[str, Any]:

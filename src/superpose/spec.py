@@ -57,9 +57,7 @@ class RunSpec(BaseModel):
     model: str | None = Field(None, description="a loaded model; null = the server's own")
     system: str = Field("", description="system prompt; empty sends none")
     user: str = Field(description="user prompt")
-    strategy: StrategyField = Field(
-        default_factory=lambda: make_strategy("non_uniform"), validate_default=True
-    )
+    strategy: StrategyField = Field(default_factory=lambda: make_strategy("non_uniform"), validate_default=True)
     T_e: int = Field(50, ge=0, le=100_000, description="most thinking steps (phase 1)")
     T_total: int = Field(250, ge=1, le=100_000, description="most steps of both phases together")
     temperature: float = Field(0.8, ge=0, le=10, description="of the distribution; 0 = greedy")
@@ -76,6 +74,15 @@ class RunSpec(BaseModel):
         description="of every random number; null = a fresh one",
     )
     fork: None = Field(None, description="the run and step this one was branched from")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _end_rule(cls, given: Any) -> Any:
+        """A run that names no end_probability takes its strategy's: methods with an end rule of their own have none."""
+        if not isinstance(given, dict) or "end_probability" in given:
+            return given
+        strategy = make_strategy(given.get("strategy", "non_uniform"))
+        return {**given, "strategy": strategy, "end_probability": strategy.end_probability}
 
     @field_validator("user", "system", "transition")
     @classmethod

@@ -9,6 +9,7 @@ a lock file while it lives, by which the others tell its live runs from interrup
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from superpose.events import TERMINAL, Event, RunRecord, fold, queued
+
+log = logging.getLogger("superpose")
 
 MIGRATIONS = [
     """
@@ -37,11 +40,16 @@ MIGRATIONS = [
     """,
 ]
 INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
+_LIVE = "status IN ('queued', 'running', 'paused')"
 _ANSWER_KEPT = 400  # characters of the answer that lists show
 
 
 class UnknownRun(KeyError):
     """No run has this id."""
+
+
+class StoreUnusable(RuntimeError):
+    """The data folder or its file cannot be used; the message is one sentence."""
 
 
 class Stored(NamedTuple):
@@ -82,26 +90,40 @@ class Store:
         self._owner = secrets.token_hex(8)
         self._folder = folder
         self._alive: FileLock | None = None
-        if folder is not None:
-            (folder / "live").mkdir(parents=True, exist_ok=True)
-            self._alive = FileLock(self._lock_file(self._owner), thread_local=False)
-            self._alive.acquire()
         self._lock = threading.RLock()
         self._listeners: set[Callable[[], None]] = set()
         self._tallies: dict[str, _Tally] = {}
-        path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
-        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._migrate()
+        self._lost: set[str] = set()
+        try:
+            if folder is not None:
+                (folder / "live").mkdir(parents=True, exist_ok=True)
+                self._alive = FileLock(self._lock_file(self._owner), thread_local=False)
+                self._alive.acquire()
+            path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
+            self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            self._end_life()
+            raise StoreUnusable(f"the data folder {folder} cannot be used: {error}") from error
+        try:
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except (sqlite3.Error, StoreUnusable) as error:
+            self.close()
+            if isinstance(error, StoreUnusable):
+                raise
+            raise StoreUnusable(f"the run store in {folder} cannot be used: {error}") from error
 
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
             self._db.close()
-        if self._alive is not None:
+        self._end_life()
+
+    def _end_life(self) -> None:
+        if self._alive is not None and self._alive.is_locked:
             self._alive.release()
             Path(self._alive.lock_file).unlink(missing_ok=True)
 
@@ -133,20 +155,29 @@ class Store:
             self._sync()
         self._ring()
 
+    def abandon(self, run: str) -> None:
+        """Counts a run as failed in this process when its end cannot be written; recovery writes it later."""
+        with self._lock:
+            self._lost.add(run)
+        self._ring()
+
     def recover(self) -> int:
         """Marks runs that a dead process left live as failed ("interrupted"); how many there were."""
-        live = self._rows("SELECT id, owner FROM runs WHERE status IN ('queued', 'running', 'paused')")
-        dead = {owner for owner in {row["owner"] for row in live} if not self._lives(owner)}
-        lost = [row["id"] for row in live if row["owner"] in dead]
-        self.append([(run, {"type": "run_failed", "error": INTERRUPTED}) for run in lost])
+        with self._lock, self._transaction():
+            live = self._db.execute(f"SELECT id, owner FROM runs WHERE {_LIVE}").fetchall()
+            dead = {owner for owner in {row["owner"] for row in live} if not self._lives(owner)}
+            lost = [row["id"] for row in live if row["owner"] in dead]
+            for run in lost:
+                self._insert(run, {"type": "run_failed", "error": INTERRUPTED})
+        if lost:
+            self._sync()
+            self._ring()
         return len(lost)
 
     def annotate(self, run: str, name: str | None, tags: list[str]) -> None:
         """Sets a run's name and tags. Raises UnknownRun."""
         with self._lock:
-            done = self._db.execute(
-                "UPDATE runs SET name = ?, tags = ? WHERE id = ?", (name, _dump(tags), run)
-            )
+            done = self._db.execute("UPDATE runs SET name = ?, tags = ? WHERE id = ?", (name, _dump(tags), run))
         if not done.rowcount:
             raise UnknownRun(run)
 
@@ -184,13 +215,15 @@ class Store:
         )
         return rows[0]["position"] if rows else 0
 
-    def gone(self, runs: Sequence[str]) -> set[str]:
-        """Those of the runs that are no longer in the store."""
-        return {run for run in runs if not self._rows("SELECT 1 FROM runs WHERE id = ?", (run,))}
+    def live(self, runs: Sequence[str]) -> set[str]:
+        """Those of the runs that are queued, running or paused."""
+        marks = ",".join("?" * len(runs))
+        rows = self._rows(f"SELECT id FROM runs WHERE id IN ({marks}) AND {_LIVE}", runs)
+        return {row["id"] for row in rows} - self._lost
 
     def status(self, run: str) -> str:
         """A run's status. Raises UnknownRun."""
-        status: str = self._row(run)["status"]
+        status: str = "failed" if run in self._lost else self._row(run)["status"]
         return status
 
     def label(self, run: str) -> dict[str, Any]:
@@ -198,25 +231,37 @@ class Store:
         row = self._row(run)
         return {"name": row["name"], "tags": json.loads(row["tags"])}
 
-    def summaries(self, search: str = "", limit: int = 50, before: str | None = None) -> list[dict[str, Any]]:
-        """Runs for lists, newest first; `search` looks in prompts, names, tags and answers, `before` pages on."""
+    def summaries(
+        self, search: str = "", limit: int = 50, before: int | None = None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Runs for lists, newest first, and the `before` of the next page (None = this is the last).
+
+        `search` looks in prompts, strategy names, names, tags and answers.
+        """
         where, values = ["1"], []
         if search:
-            columns = ("spec", "answer", "name", "tags")
+            fields = ("user", "system", "strategy.name")
+            columns = [*(f"json_extract(spec, '$.{field}')" for field in fields), "answer", "name", "tags"]
             where.append("(" + " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in columns) + ")")
             pattern = "%" + search.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
             values += [pattern] * len(columns)
-        if before:
-            where.append("rowid < (SELECT rowid FROM runs WHERE id = ?)")
-            values.append(before)
+        if before is not None:
+            where.append("rowid < ?")
+            values.append(str(before))
         rows = self._rows(
-            "SELECT id, created_at, status, spec, name, tags, steps, answer, tokens_per_second, error FROM runs "
+            "SELECT rowid, id, created_at, status, spec, name, tags, steps, answer, tokens_per_second, error FROM runs "
             f"WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?",
-            (*values, limit),
+            (*values, limit + 1),
         )
-        return [
-            {**dict(row), "spec": json.loads(row["spec"]), "tags": json.loads(row["tags"])} for row in rows
-        ]
+        found = []
+        for row in rows[:limit]:
+            about = {**dict(row), "spec": json.loads(row["spec"]), "tags": json.loads(row["tags"])}
+            del about["rowid"]
+            tally = self._tallies.get(row["id"])
+            if tally is not None:  # live here: the columns are written at its end
+                about.update(steps=tally.steps, answer=tally.text)
+            found.append(about)
+        return found, rows[limit - 1]["rowid"] if len(rows) > limit else None
 
     # -- bell ---------------------------------------------------------------------------------------------
 
@@ -254,9 +299,7 @@ class Store:
         tally = self._tallies.get(run) or self._recount(run)
         kind = event["type"]
         data = _dump({"type": kind, "run": run, "seq": tally.seq, **event})
-        self._db.execute(
-            "INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, tally.seq, kind, data)
-        )
+        self._db.execute("INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, tally.seq, kind, data))
         tally.count(event)
         if kind == "run_started":
             self._db.execute("UPDATE runs SET status = 'running' WHERE id = ?", (run,))
@@ -302,19 +345,25 @@ class Store:
             raise
 
     def _sync(self) -> None:
-        """Forces what was written onto the disk."""
+        """Forces what was written onto the disk, if it can: the events are in the file already."""
         with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                log.warning("the run store could not be synced: %s", error)
 
     def _migrate(self) -> None:
-        """Brings the file to the newest schema, one numbered step at a time."""
-        done = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if done > len(MIGRATIONS):
-            raise RuntimeError(
-                f"the run store is of version {done}; this superpose knows up to {len(MIGRATIONS)}: upgrade it"
-            )
-        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
-            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+        """Brings the file to the newest schema, one numbered step at a time; another process may be doing it."""
+        with self._transaction():
+            done = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if done > len(MIGRATIONS):
+                raise StoreUnusable(
+                    f"the run store is of version {done}; this superpose knows up to {len(MIGRATIONS)}: upgrade it"
+                )
+            for script in MIGRATIONS[done:]:
+                for statement in script.split(";"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 def _dump(value: object) -> str:

@@ -6,10 +6,13 @@ A strategy turns the belief of a step into what is fed next. It sees numpy array
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.random import Generator
@@ -17,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from superpose import rng
 from superpose.problems import BadInput, clip, from_validation
-from superpose.types import Distribution, Mixture
+from superpose.types import Distribution, Mixture, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,23 @@ class Step:
         return rng.generator(self.seed, self.index, "weights")
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a strategy may know of its run and its model before the first step."""
+
+    seed: int
+    temperature: float
+    T_e: int
+    T_total: int
+    filters: Sampling
+    end_marker: tuple[int, ...]  # `</think>`, the first token of which ends thinking
+    end_of_text: frozenset[int]
+    encode: Callable[[str], list[int]]  # template text to token ids: control tokens are control tokens
+    text: Callable[[int], str]  # a token's text for people
+    parameters: int = 0  # of the model; 0 = unknown
+    embedding_scale: float = 1.0  # what the model's embedding module multiplies rows by
+
+
 @dataclass(frozen=True)
 class Stop:
     """A strategy's word that thinking is over; `reason` is a short sentence for people."""
@@ -40,18 +60,36 @@ class Stop:
 
 
 Mix = Callable[[Distribution, Step], Mixture | Stop]
+_FIRST = (  # in lists: the lab's own six and the baseline
+    "non_uniform",
+    "element_wise_max",
+    "inverse_p",
+    "dirichlet",
+    "nucleus",
+    "answer_directly_element_wise_max",
+    "sample",
+)
 
 
 class Strategy(BaseModel):
     """Base class: fields are the parameters, the docstring is the help, `mix` is the method.
 
-    Fields carry bounds and descriptions; the JSON Schema of the class draws the form.
+    Fields carry bounds and descriptions; the JSON Schema of the class draws the form. Class variables say what
+    is no parameter: the text of the transition; whether the strategy `thinks` before the answer or rules the whole
+    generation (then drawn tokens are its text, and a drawn end of text its end); the `end_probability` of a run
+    that names none (None where the method has an end rule of its own); whether weights may leave the convex
+    `hull`; the paper; and warnings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     name: ClassVar[str]
     transition: ClassVar[str] = "</think><think>"
+    thinks: ClassVar[bool] = True
+    end_probability: ClassVar[float | None] = 0.05
+    hull: ClassVar[bool] = True
+    paper: ClassVar[str | None] = None  # arXiv id
+    least_parameters: ClassVar[int] = 0  # below which the paper, or those who repeated it, saw losses
     registry: ClassVar[dict[str, type[Strategy]]] = {}
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
@@ -61,7 +99,7 @@ class Strategy(BaseModel):
         if not cls.__doc__:
             raise TypeError(f"strategy {name!r} needs a docstring: its first line is the help text")
         taken = Strategy.registry.get(name)
-        if taken is not None and taken.__qualname__ != cls.__qualname__:
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"strategy name {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
         cls.name = name
         Strategy.registry[name] = cls
@@ -78,9 +116,20 @@ class Strategy(BaseModel):
         """What is fed at this step, or the end of thinking."""
         raise NotImplementedError
 
-    def begin(self) -> Mix:
+    def begin(self, run: Setting) -> Mix:
         """A fresh callable for one run; stateful strategies return one that keeps the state."""
         return self.mix
+
+    def warnings(self, run: Setting) -> list[str]:
+        """What a careful colleague would say of these parameters in this run, one sentence each."""
+        said = []
+        if 0 < run.parameters < self.least_parameters:
+            least, has = self.least_parameters / 1e9, run.parameters / 1e9
+            said.append(f"{self.name} was seen to lose accuracy under {least:g}B parameters; this has {has:.2g}B.")
+        if abs(run.embedding_scale - 1) > 0.01 and self.name != "sample":
+            scale = f"{run.embedding_scale:.4g}"
+            said.append(f"This model scales its embeddings by {scale}; mixtures are of the scaled ones.")
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """The strategy as the JSON of a RunSpec: its name and every parameter."""
@@ -100,6 +149,9 @@ class Strategy(BaseModel):
             "help": cls.help(),
             "doc": cleandoc(cls.__doc__ or ""),
             "transition": cls.transition,
+            "thinks": cls.thinks,
+            "end_probability": cls.end_probability,
+            "paper": cls.paper,
             "schema": {
                 "type": "object",
                 "properties": schema.get("properties", {}),
@@ -108,12 +160,35 @@ class Strategy(BaseModel):
         }
 
 
+def load_strategies(path: Path) -> list[str]:
+    """The names that a Python file of a user's own registers. Raises BadInput in words.
+
+    The file is run as it is, so it is only ever one that the user named on the command line.
+    """
+    strategies()
+    before = set(Strategy.registry)
+    found = importlib.util.spec_from_file_location(f"strategies_of_{path.stem}", path)
+    if found is None or found.loader is None or not path.is_file():
+        raise BadInput("strategies", f"--strategies takes a Python file; got {clip(str(path))!r}")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module.__name__] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput("strategies", f"{path.name} raised {type(error).__name__}: {error}") from error
+    added = sorted(set(Strategy.registry) - before)
+    if not added:
+        raise BadInput("strategies", f"{path.name} registers no strategy: subclass Strategy with name=…")
+    return added
+
+
 def strategies() -> dict[str, type[Strategy]]:
     """Every registered strategy by name; the built-in ones are found by listing their folder."""
     package = importlib.import_module("superpose.strategies")
     for module in pkgutil.iter_modules(package.__path__, "superpose.strategies."):
         importlib.import_module(module.name)
-    return dict(sorted(Strategy.registry.items()))
+    first = [name for name in _FIRST if name in Strategy.registry]
+    return {name: Strategy.registry[name] for name in [*first, *sorted(set(Strategy.registry) - set(first))]}
 
 
 def make_strategy(value: object) -> Strategy:
@@ -126,9 +201,7 @@ def make_strategy(value: object) -> Strategy:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise BadInput(
-            "strategy", 'strategy must be a name or an object such as {"name": "non_uniform", "k": 5}'
-        )
+        raise BadInput("strategy", 'strategy must be a name or an object such as {"name": "non_uniform", "k": 5}')
     known = strategies()
     name = value["name"]
     if name not in known:
@@ -137,10 +210,8 @@ def make_strategy(value: object) -> Strategy:
     parameters = {key: given for key, given in value.items() if key != "name"}
     for key in parameters:
         if key not in cls.model_fields:
-            allowed = ", ".join(cls.model_fields) or "none"
-            raise BadInput(
-                f"strategy.{clip(key)}", f"{name} has no parameter {clip(key)!r}; allowed: {allowed}"
-            )
+            allowed = ", ".join(cls.describe()["schema"]["properties"]) or "none"
+            raise BadInput(f"strategy.{clip(key)}", f"{name} has no parameter {clip(key)!r}; allowed: {allowed}")
     try:
         return cls(**parameters)
     except ValidationError as error:

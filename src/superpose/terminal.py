@@ -81,23 +81,61 @@ class Screen:
 
 
 def strategy_page(about: dict[str, Any]) -> str:
-    """The reference page of one strategy: docstring, transition, parameters."""
-    lines = [about["name"], "", about["doc"], "", f"Transition: {about['transition'] or '(none)'}"]
-    properties = about["schema"]["properties"]
-    if properties:
+    """The reference page of one strategy: docstring, how it thinks and ends, parameters."""
+    lines = [about["name"], "", about["doc"], "", *_facts(about)]
+    parameters = _parameters(about)
+    if parameters:
         lines += ["", "Parameters:"]
-    for name, field in properties.items():
+    lines += [f"  {name} = {default}  ({allowed})  {meaning}" for name, default, allowed, meaning in parameters]
+    return "\n".join(lines)
+
+
+def reference(described: list[dict[str, Any]]) -> str:
+    """The reference of all strategies as Markdown."""
+    pages = []
+    for about in described:
+        page = [f"### {about['name']}", "", about["doc"].replace("\n\n", "\n").replace("\n", "  \n"), ""]
+        page += [f"- {fact}" for fact in _facts(about)]
+        parameters = _parameters(about)
+        if parameters:
+            page += ["", "| parameter | default | allowed | meaning |", "|---|---|---|---|"]
+            page += [f"| `{row[0]}` | {' | '.join(row[1:])} |" for row in parameters]
+        pages.append("\n".join(page))
+    return "\n\n".join(pages)
+
+
+def _facts(about: dict[str, Any]) -> list[str]:
+    """How it thinks and ends, in words."""
+    if not about["thinks"]:
+        return ["Rules the whole generation: no thinking phase, no transition; a drawn end of text ends it."]
+    ends = about["end_probability"]
+    return [
+        f"Transition: {about['transition'] or 'none'}",
+        f"An end token of probability {ends:g} ends thinking." if ends is not None
+        else "Has an end rule of its own; `end_probability` is off unless set.",
+    ]  # fmt: skip
+
+
+def _parameters(about: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(name, default, what is allowed, meaning) of each parameter."""
+    rows = []
+    for name, field in about["schema"]["properties"].items():
         low = field.get("minimum", field.get("exclusiveMinimum"))
         high = field.get("maximum", field.get("exclusiveMaximum"))
-        lines.append(f"  {name} = {field.get('default')}  ({low} to {high})  {field.get('description', '')}")
-    return "\n".join(lines)
+        allowed = field["type"]
+        if "enum" in field:
+            allowed = ", ".join(field["enum"])
+        elif low is not None:
+            allowed = f"{'above ' if 'exclusiveMinimum' in field else ''}{low:g} to {high:g}"
+        rows.append((name, repr(field["default"]), allowed, field["description"]))
+    return rows
 
 
 def _code(event: Event) -> str:
     if event["kind"] == "injected":
         return _INJECTED
     mixture = event["kind"] == "mixture"
-    value = event["fed"][0]["weight"] if mixture else event["token"]["probability"]
+    value = abs(event["fed"][0]["weight"]) if mixture else event["token"]["probability"]
     return next(code for least, code in (_MIXTURE if mixture else _SAMPLED) if value >= least)
 
 

@@ -1,23 +1,25 @@
 """Values of one step: what the model believed, what it is fed, how a token is drawn.
 
-Only numpy. Every value checks its own invariants, so a wrong number stops where it was made.
+Only numpy. A mixture checks its own invariants, so that a wrong number stops where it was made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
-Combine = Literal["sum", "max"]
+Kind = Literal["mixture", "sampled", "injected"]
+Combine = Literal["sum", "max", "slerp"]
+Rescale = Literal["mean_norm", "inv_l2", "expected_norm"]
 
 
 class Sampling(NamedTuple):
-    """Filters of the draw, applied in the order top-k, top-p, min-p to the tempered distribution.
+    """Filters of the draw, in the order top-k, top-p, min-p, each on the renormalised rest of the one before.
 
     `top_k` 0, `top_p` 1 and `min_p` 0 switch a filter off. `top_p` keeps the smallest set of likeliest
     tokens whose probability reaches it; `min_p` keeps tokens of at least `min_p` times the likeliest one.
@@ -45,19 +47,41 @@ class Distribution:
     drawn_prob: float  # its probability in the whole (unfiltered) distribution
 
 
+class GaussianNoise(NamedTuple):
+    """Normal noise on a mixed embedding, drawn by the engine from (seed, step).
+
+    Its standard deviation is `gamma` times the root mean square of the coordinates of all tokens' embeddings.
+    """
+
+    gamma: float
+    seed: int
+    step: int
+
+
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What one lane is fed: token ids, weights that sum to 1, and how their embeddings combine.
+    """What one lane is fed: token ids, weights that sum to 1 (some may be negative), and how they combine.
 
-    `combine="sum"` feeds the weighted sum; `"max"` the element-wise maximum over the ids (weights then only
-    describe). `sampled` is true when the one id was drawn as an ordinary token and is no blend.
+    - `combine`: "sum" is the weighted sum of the embeddings; "max" their element-wise maximum (the weights then
+      only describe); "slerp" turns from the first of two ids towards the second by the second's weight.
+    - `kind`: whether this is a blend, a token that was drawn, or one that was forced.
+    - `rescale`: length of a sum afterwards: "mean_norm" the mean length of a token's embedding, "inv_l2" divided by
+      sqrt(sum w^2), "expected_norm" the weighted mean of the candidates' lengths, a number multiplied by it.
+    - `noise`: added at the end.
+    - `shown`: the token that stands for the step where it is not the most probable one fed.
+    - `reason`: a gate's or switch's few words for people.
+
     Raises ValueError for arrays that are empty, unequal, not finite, repeat an id or do not sum to 1.
     """
 
     ids: IntArray  # [K] int32
     weights: FloatArray  # [K] float32
     combine: Combine = "sum"
-    sampled: bool = False
+    kind: Kind = "mixture"
+    rescale: Rescale | float | None = None
+    noise: GaussianNoise | None = None
+    shown: int | None = None
+    reason: str | None = None
 
     def __post_init__(self) -> None:
         ids, weights = np.asarray(self.ids), np.asarray(self.weights, np.float32)
@@ -72,14 +96,27 @@ class Mixture:
         total = float(weights.sum(dtype=np.float64))
         if abs(total - 1.0) > 1e-3:
             raise ValueError(f"a mixture's weights must sum to 1; they sum to {total:.6g}")
-        if ids.size > 1 and np.unique(ids).size != ids.size:
+        if ids.size > 1 and _repeats(ids):
             raise ValueError("a mixture names each token once; some id is repeated")
-        if self.combine not in ("sum", "max"):
-            raise ValueError(f'a mixture combines by "sum" or "max", not {self.combine!r}')
+        if self.combine not in get_args(Combine) or (self.combine == "slerp" and ids.size > 2):
+            raise ValueError(f'a mixture combines by "sum", "max" or (two ids) "slerp", not {self.combine!r}')
+        if self.kind != "mixture" and ids.size > 1:
+            raise ValueError(f"a {self.kind} step feeds one token; got {ids.size}")
+        if isinstance(self.rescale, float) and not 0 < self.rescale < np.inf:
+            raise ValueError(f"a mixture is rescaled by a positive finite number; got {self.rescale}")
         object.__setattr__(self, "ids", ids.astype(np.int32, copy=False))
         object.__setattr__(self, "weights", weights)
 
     @classmethod
-    def token(cls, token: int, *, sampled: bool = False) -> Mixture:
+    def token(cls, token: int, kind: Kind = "mixture", reason: str | None = None) -> Mixture:
         """One ordinary token: a single id of weight 1."""
-        return cls(np.array([token], np.int32), np.ones(1, np.float32), sampled=sampled)
+        return cls(np.array([token], np.int32), np.ones(1, np.float32), kind=kind, reason=reason)
+
+
+def _repeats(ids: npt.NDArray[np.integer]) -> bool:
+    """Whether an id occurs twice; counted by whichever way is quick for so many."""
+    if ids.size < 2048:
+        return len(set(ids.tolist())) != ids.size
+    seen = np.zeros(int(ids.max()) + 1, bool)
+    seen[ids] = True
+    return int(np.count_nonzero(seen)) != ids.size

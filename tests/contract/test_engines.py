@@ -5,7 +5,7 @@ import pytest
 
 from superpose.engine import BadShape, LanesFull, LaneTooLong, Readout, UnknownLane
 from superpose.engines.toy import ToyEngine
-from superpose.types import Mixture, Sampling
+from superpose.types import GaussianNoise, Mixture, Sampling
 
 ASK = Readout(temperature=0.8, support=16, u=0.4)
 
@@ -154,7 +154,7 @@ def test_different_questions_in_one_step(engine):
         engine.prefill(lane, prompt(5, 6), ASK)
     asks = [
         Readout(temperature=0.0, support=3, u=0.9),
-        Readout(temperature=1.0, support=0, u=0.9, mass=0.5),
+        Readout(temperature=1.0, support=1, u=0.9, mass=0.5),
         Readout(temperature=2.0, support=1, filters=Sampling(top_k=1), u=0.9),
     ]
     greedy, half, top = engine.step(lanes, [Mixture.token(65)] * 3, asks)
@@ -208,3 +208,52 @@ def test_errors_change_nothing(engine):
     with pytest.raises(UnknownLane):
         engine.length(lanes[0])
     engine.open()
+
+
+def table(engine):
+    """The embeddings [V, H] that the engine mixes, from its own parts."""
+    if engine.info.name == "toy":
+        return engine._table.astype(np.float64)
+    import torch
+
+    return engine._model.get_input_embeddings()(torch.arange(engine.info.vocab)).detach().double().numpy()
+
+
+@pytest.mark.parametrize("rescale", [None, "mean_norm", "inv_l2", "expected_norm", 1.7])
+@pytest.mark.parametrize("combine", ["sum", "max", "slerp"])
+def test_lengths_of_every_combination_by_their_definition(engine, combine, rescale):
+    e = table(engine)
+    ids, w = np.array([7, 30]), np.array([0.7, 0.3])
+    lengths = np.linalg.norm(e[ids], axis=1)
+    if combine == "sum":
+        mixed = w @ e[ids]
+    elif combine == "max":
+        mixed = e[ids].max(0)
+    else:
+        one, two = e[ids] / lengths[:, None]
+        angle = np.arccos(one @ two)
+        mixed = (np.sin(0.7 * angle) * one + np.sin(0.3 * angle) * two) / np.sin(angle) * (w @ lengths)
+    length = {
+        None: np.linalg.norm(mixed),
+        "mean_norm": np.linalg.norm(e, axis=1).mean(),
+        "expected_norm": w @ lengths,
+        "inv_l2": np.linalg.norm(mixed) / np.sqrt(0.58),
+        1.7: 1.7 * np.linalg.norm(mixed),
+    }[rescale]
+    mixture = Mixture(ids, w.astype(np.float32), combine, rescale=rescale)
+    plain = Mixture(np.array([7]), np.ones(1, np.float32))
+    ratios = engine.norm_ratios([plain, mixture, plain])
+    mean = np.linalg.norm(e, axis=1).mean()
+    assert ratios[1] == pytest.approx(length / mean, rel=1e-4)
+    assert ratios[[0, 2]] == pytest.approx(lengths[0] / mean, rel=1e-4)
+
+
+def test_noise_is_keyed_and_of_its_size(engine):
+    e, token = table(engine), np.array([7])
+    noisy = [Mixture(token, np.ones(1, np.float32), noise=GaussianNoise(0.5, 3, step)) for step in range(400)]
+    again = engine.norm_ratios(noisy)
+    assert np.array_equal(again, engine.norm_ratios(noisy))
+    mean = np.linalg.norm(e, axis=1).mean()
+    # E |e + n|^2 = |e|^2 + H sigma^2, sigma = 0.5 x the root mean square of all coordinates
+    expected = (e[7] @ e[7]) + 0.25 * (e**2).mean() * e.shape[1]
+    assert ((again * mean) ** 2).mean() == pytest.approx(expected, rel=0.1)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from superpose.engine import open_engine
+from superpose.engine import Readout, open_engine
 from superpose.engines.torch_engine_gguf import to_folder
 from superpose.models import DEMO, cache_dir, resolve
 from superpose.runner import Runner
 from superpose.spec import make_spec
 from superpose.store import Store
+from superpose.types import Mixture
 
 PROMPTS = [
     ("You are a careful mathematician.", "What is 25 + 17? Explain briefly."),
@@ -128,6 +129,40 @@ def test_thinking_equals_an_independent_transformers_loop(lab, reference, name):
                     assert shown[token] == pytest.approx(weight, abs=1e-3)
 
 
+def test_one_hot_mixtures_give_transformers_own_logits_in_lanes_that_join_and_leave(lab, reference):
+    """Three lanes of different lengths over 20 turns, each sometimes paused; logits to 1e-4 at every step."""
+    engine, (model, tokenizer) = lab[0].engine, reference
+    texts = ["The sea is", "def add(a, b):\n    return", "Numbers: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10. Words: one, two"]
+    prompts = [tokenizer(text)["input_ids"] for text in texts]
+    ask, random, lanes, ids, worst = Readout(), np.random.default_rng(3), {}, {}, 0.0
+
+    def check(which, rows):
+        nonlocal worst
+        with torch.inference_mode():
+            for k, row in zip(which, rows, strict=True):
+                own = model(torch.tensor([ids[k]])).logits[0, -1].numpy()
+                worst = max(worst, float(np.abs(own - row).max()))
+
+    for turn in range(20):
+        for k, joins in enumerate((0, 3, 6)):
+            if turn == joins:
+                lanes[k], ids[k] = engine.open(), list(prompts[k])
+                engine.prefill(lanes[k], np.array(ids[k], np.int32), ask)
+                check([k], engine.logits())
+        if turn == 15:
+            engine.close(lanes.pop(1))
+        stepping = [k for k in lanes if random.random() < 0.8]
+        if stepping:
+            tokens = random.integers(0, engine.info.vocab, len(stepping)).tolist()
+            engine.step([lanes[k] for k in stepping], [Mixture.token(t) for t in tokens], [ask] * len(stepping))
+            for k, token in zip(stepping, tokens, strict=True):
+                ids[k].append(token)
+            check(stepping, engine.logits())
+    for lane in lanes.values():
+        engine.close(lane)
+    assert worst < 1e-4
+
+
 def test_temperature_zero_equals_generate(lab, reference):
     model, tokenizer = reference
     specs = [
@@ -143,9 +178,11 @@ def test_temperature_zero_equals_generate(lab, reference):
             torch.tensor([ids]), do_sample=False, max_new_tokens=60, repetition_penalty=1.0,
             attention_mask=torch.ones(1, len(ids), dtype=torch.long), pad_token_id=0,
         )[0, len(ids) :].tolist()  # fmt: skip
-        eos = set(model.generation_config.eos_token_id) if isinstance(model.generation_config.eos_token_id, list) else {
-            model.generation_config.eos_token_id
-        }
+        eos = (
+            set(model.generation_config.eos_token_id)
+            if isinstance(model.generation_config.eos_token_id, list)
+            else {model.generation_config.eos_token_id}
+        )
         ours = [step["token"]["id"] for step in record["steps"]]
         if expected[-1] in eos:
             expected = expected[:-1]
@@ -155,9 +192,7 @@ def test_temperature_zero_equals_generate(lab, reference):
 
 def test_the_drawn_tokens_follow_the_model(lab):
     """First answer tokens over 64 seeds: every one believed, its frequency within the binomial's reach."""
-    specs = [
-        {"user": "Say a colour.", "T_e": 0, "T_total": 1, "temperature": 1.0, "seed": seed} for seed in range(64)
-    ]
+    specs = [{"user": "Say a colour.", "T_e": 0, "T_total": 1, "temperature": 1.0, "seed": seed} for seed in range(64)]
     records = run_all(lab, specs)
     first = records[0]["steps"][0]["believed"][0]
     share = np.mean([r["steps"][0]["token"]["id"] == first["id"] for r in records])

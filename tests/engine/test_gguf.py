@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from tokenizers.pre_tokenizers import ByteLevel
 
-from superpose.engine import EngineError, UnsupportedModel
+from superpose.engine import EngineError, OutOfMemory, UnsupportedModel
 from superpose.engines import torch_engine_gguf
 from superpose.engines.torch_engine_gguf import _KNOWN, to_folder
 from superpose.engines.torch_engine_gguf_vocab import _CUTS, build_tokenizer
@@ -496,3 +496,9 @@ def test_the_demo_model_is_found_again_at_once(demo):
     began = time.perf_counter()
     assert to_folder(path, cache_dir()) == folder
     assert time.perf_counter() - began < 0.1
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_unpacked(write, tmp_path, monkeypatch):
+    monkeypatch.setattr("superpose.engines.torch_engine_gguf.free_bytes", lambda device: 1000)
+    with pytest.raises(OutOfMemory, match="GB of memory"):
+        to_folder(write(), tmp_path / "cache")

@@ -327,3 +327,12 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UnsupportedModel, match="holds no tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_template_text_goes_on_from_what_stands_before_it():
+    """SentencePiece would begin `</x>` with a space: the end marker's first token, and the transition, must not."""
+    ours = HubTokenizer(hub(metaspace()))
+    ids = ours.encode_template("/Hello")
+    assert b"".join(ours.token_bytes(i) for i in ids) == b"/Hello"
+    assert b"".join(ours.token_bytes(i) for i in ours.encode_template(" /H")) == b" /H"
+    assert ours.encode_template("<|im_end|>") == [ours.encode_template("<|im_end|>")[0]]

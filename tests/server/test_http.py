@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -94,9 +95,25 @@ def test_a_run_from_post_to_record(lab):
     record = lab.wait(run)
     assert record["status"] == "finished"
     assert record["spec"]["T_e"] == 10
-    steps = [{k: v for k, v in event.items() if k not in ("type", "run", "seq")} for _, event in events if event["type"] == "step"]
+    steps = [
+        {k: v for k, v in event.items() if k not in ("type", "run", "seq")}
+        for _, event in events
+        if event["type"] == "step"
+    ]
     assert record["steps"] == steps
-    for field in ("id", "status", "created_at", "spec", "prompt", "steps", "thinking", "answer", "text", "timing", "error"):
+    for field in (
+        "id",
+        "status",
+        "created_at",
+        "spec",
+        "prompt",
+        "steps",
+        "thinking",
+        "answer",
+        "text",
+        "timing",
+        "error",
+    ):
         assert field in record
 
 
@@ -126,6 +143,19 @@ def test_many_runs_in_one_stream(lab):
         seqs = [event["seq"] for _, event in first + rest if event["run"] == run]
         assert seqs == list(range(len(seqs)))
         assert lab.wait(run)["status"] == "finished"
+
+
+def test_a_stream_of_runs_that_ended_before_it_resumes_ends(lab):
+    one, two = lab.post(**SPEC), lab.post(**{**SPEC, "T_total": 80})
+    path = f"/api/events?runs={one},{two}"
+    lab.wait(one)
+    lab.wait(two)
+    whole = read_events(lab.http, path)
+    end_of_one = next(
+        i for i, (_, event) in enumerate(whole) if event["run"] == one and event["type"] == "run_finished"
+    )
+    rest = read_events(lab.http, path, last=whole[end_of_one][0])
+    assert whole[: end_of_one + 1] + (rest or []) == whole
 
 
 def test_watching_is_not_owning(lab):
@@ -175,7 +205,14 @@ def test_strategies_models_tokenize_health_and_docs(lab):
     assert 259 not in prompt["prompt"]["token_ids"]
     assert lab.http.get("/healthz").json()["status"] == "ok"
     assert "POST /api/runs" in lab.http.get("/docs").text
-    assert "/api/runs" in lab.http.get("/openapi.json").json()["paths"]
+    schema = lab.http.get("/openapi.json")
+    assert "/api/runs" in schema.json()["paths"]
+    for name in re.findall(r"#/components/schemas/(\w+)", schema.text):
+        assert name in schema.json()["components"]["schemas"]
+    assert lab.http.post("/api/check", json={"user": "x"}).json() == {"warnings": []}
+    told = lab.http.post("/api/check", json={"user": "x", "strategy": "soft_thinking"}).json()["warnings"]
+    assert told == ["Cold Stop cannot fire: its patience (256) is not below T_e (50)."]
+    assert lab.http.post("/api/check", json={"user": "x", "T_e": 999}).status_code == 422
 
 
 BAD = [
@@ -232,6 +269,25 @@ def test_bad_bodies_get_one_sentence(lab, body, status, sentence):
 def test_a_large_body_without_a_length_is_stopped(lab):
     answer = lab.http.post("/api/runs", content=(b"x" * 100_000 for _ in range(20)))
     assert answer.status_code == 413
+    answer = lab.http.post("/api/tokenize", content=(b"x" * 100_000 for _ in range(20)))
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        ("/api/tokenize", b"{", 400, "the body is not valid JSON"),
+        ("/api/tokenize", b"[]", 422, "the body must be a JSON object; got []"),
+        ("/api/tokenize", b'{"texxt": "x"}', 422, "texxt is not a known field"),
+        ("/api/tokenize", b'{"text": null}', 422, "give either text, or user (and system)"),
+        ("/api/tokenize", b'{"text": 5}', 422, "text must be text; got 5"),
+        ("/api/models/load", b"{}", 422, "model is required"),
+        ("/api/runs", b'{"user": "x", "T_e": null}', 422, "T_e must be a whole number; got null"),
+    ],
+)
+def test_every_route_speaks_in_sentences(lab, path, body, status, sentence):
+    answer = lab.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (status, sentence)
 
 
 @pytest.mark.parametrize("path", ["/api/runs/nope", "/api/runs/nope/events", "/api/events?runs=nope", "/api/nothing"])
@@ -241,7 +297,9 @@ def test_unknown_things_are_404_before_the_first_byte(lab, path):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "\u202eevil", "😀" * 50, "<|im_end|><|end|>", "\x00\x1b[31m"])
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script>", "\u202eevil", "😀" * 50, "<|im_end|><|end|>", "\x00\x1b[31m"]
+)
 def test_odd_texts_run_and_come_back_as_they_were(lab, text):
     record = lab.wait(lab.post(user=text, T_e=2, T_total=4))
     assert record["status"] == "finished"
@@ -251,6 +309,10 @@ def test_odd_texts_run_and_come_back_as_they_were(lab, text):
 
 def test_foreign_pages_and_hosts_are_refused(lab):
     assert lab.http.get("/api/runs", headers={"Host": "evil.example"}).status_code == 403
+    for odd in ("[", "]:80", "", "127.0.0.1.evil.example"):
+        assert lab.http.get("/api/runs", headers={"Host": odd}).status_code in (400, 403)
+    for odd in ("http://[", "null", f"https://127.0.0.1:{lab.port}.evil.example"):
+        assert lab.http.get("/api/runs", headers={"Origin": odd}).status_code == 403
     foreign = {"Origin": "https://evil.example"}
     assert lab.http.post("/api/runs", json={"user": "x"}, headers=foreign).status_code == 403
     own = {"Origin": f"http://127.0.0.1:{lab.port}"}

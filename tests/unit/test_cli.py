@@ -24,10 +24,12 @@ def cli(tmp_path):
 
 
 def test_json_prints_the_record_alone(cli):
-    done = cli("run", "What?", *QUICK, "--strategy", "dirichlet", "--set", "k=3", "--set", "concentration=2.5", "--json")
+    done = cli(
+        "run", "What?", *QUICK, "--strategy", "dirichlet", "--set", "k=3", "--set", "concentration=2.5", "--json"
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record["spec"]["strategy"] == {"name": "dirichlet", "k": 3, "concentration": 2.5}
+    assert record["spec"]["strategy"] == {"name": "dirichlet", "k": 3, "concentration": 2.5, "rescale": "none"}
     assert (record["spec"]["T_e"], record["spec"]["T_total"], record["spec"]["seed"]) == (4, 10, 3)
     assert record["status"] == "finished"
     again = json.loads(cli("show", record["id"], "--json").stdout)
@@ -56,12 +58,13 @@ def test_readable_text_streams_on_stdout(cli):
         (["run", "x", "--temperature", "nan", "--model", "toy"], "temperature must be a finite number"),
         (["run", "x", "--strategy", "soft", "--model", "toy"], "unknown strategy 'soft'"),
         (["run", "x", "--set", "k=0", "--model", "toy"], "strategy.k must be at least 1; got 0"),
-        (["run", "x", "--set", "k", "--model", "toy"], "--set takes NAME=VALUE"),
-        (["run", "x", "--set", "z=1", "--model", "toy"], "has no parameter 'z'; allowed: k"),
+        (["run", "x", "--set", "k", "--model", "toy"], "--set takes a parameter's NAME=VALUE"),
+        (["run", "x", "--set", "z=1", "--model", "toy"], "has no parameter 'z'; allowed: k, rescale"),
         (["run", " ", "--model", "toy"], "user is empty"),
         (["run", "x", "--end-probability", "much", "--model", "toy"], "takes a number or none"),
         (["run", "x", "--model", "no-such-model"], "no-such-model"),
-        (["run", "x", "--model", "toy", "--engine", "jax"], "unknown engine 'jax'; allowed: toy, torch"),
+        (["run", "x", "--model", "toy", "--engine", "jax"], "invalid choice: 'jax' (choose from 'toy', 'torch')"),
+        (["run", "x", "--model", "toy", "--set", "name=sample"], "--set takes a parameter's NAME=VALUE"),
         (["run", "x" * 5000, "--model", "toy"], "tokens over the model's context of 4096"),
         (["run"], "the following arguments are required: user"),
         (["strategies", "soft"], "unknown strategy 'soft'"),

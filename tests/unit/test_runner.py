@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from superpose.engine import OutOfMemory
+from superpose.engine import EngineError, OutOfMemory
 from superpose.engines.toy import ToyEngine
 from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import make_spec
 from superpose.store import Store
-from superpose.strategy import Strategy
+from superpose.strategy import Stop, Strategy
 from superpose.types import Mixture
 
 
@@ -31,7 +31,7 @@ def _bomb():
         def mix(self, d, step):
             if step.index == 2:
                 raise RuntimeError("boom")
-            return Mixture.token(d.drawn, sampled=True)
+            return Mixture.token(d.drawn, "sampled")
 
     yield
     del Strategy.registry[Bomb.name]
@@ -125,7 +125,7 @@ def test_cancel_while_queued_and_in_prefill(lab):
     for run in (queued, reading):
         record = wait(store, run)
         assert (record["status"], record["steps"]) == ("cancelled", [])
-    assert runner.engine.open()  # the lane is free again
+    assert wait(store, runner.submit(make_spec({"user": "x"})))["status"] == "finished"  # the lane is free again
 
 
 def test_a_strategy_that_raises_fails_its_own_run_alone(lab):
@@ -156,6 +156,108 @@ def test_out_of_memory_fails_the_longest_run_and_the_others_go_on(lab):
     assert wait(store, short)["status"] == "finished"
 
 
+class Odd(ToyEngine):
+    """Cannot step a lane whose prompt begins with "bad", nor measure lengths at all."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.bad = set()
+
+    def prefill(self, lane, inputs, ask):
+        if inputs[1:4].tolist() == list(b"bad"):
+            self.bad.add(lane)
+        return super().prefill(lane, inputs, ask)
+
+    def step(self, lanes, inputs, asks):
+        if self.bad & set(lanes):
+            raise EngineError("the model's logits are not finite numbers")
+        return super().step(lanes, inputs, asks)
+
+    def norm_ratios(self, inputs):
+        raise OutOfMemory("no memory left")
+
+
+def test_a_lane_that_cannot_step_fails_alone_and_lengths_are_not_worth_a_run(lab):
+    runner, store = lab(Odd(step_s=0.002))
+    good = [runner.submit(make_spec({"user": f"good {i}", "seed": i})) for i in range(3)]
+    bad = runner.submit(make_spec({"user": "bad"}))
+    assert wait(store, bad)["error"] == "the model's logits are not finite numbers"
+    for run in good:
+        record = wait(store, run)
+        assert record["status"] == "finished"
+        assert {s["norm_ratio"] for s in record["steps"]} == {None}
+
+
+@pytest.mark.parametrize("fault", ["mass", "support", "stop", "begin"])
+def test_any_fault_of_a_strategy_is_its_own_runs(lab, fault):
+    class Fault(Strategy, name="test_fault"):
+        """At fault in one place; for tests.
+
+        Formula: none.
+        """
+
+        def support(self):
+            return "5" if fault == "support" else 0
+
+        def mass(self):
+            if fault == "mass":
+                raise KeyError("mass")
+            return 0.9
+
+        def begin(self, run):
+            if fault == "begin":
+                raise KeyError("begin")
+            return self.mix
+
+        def mix(self, d, step):
+            return Stop(object())
+
+    runner, store = lab(ToyEngine(step_s=0.002))
+    good = runner.submit(make_spec({"user": "x", "T_total": 80}))
+    try:
+        run = runner.submit(make_spec({"user": "x", "strategy": "test_fault"}))
+        assert "strategy test_fault" in wait(store, run)["error"]
+    except BadInput as refused:
+        assert "strategy test_fault" in str(refused)
+    finally:
+        del Strategy.registry["test_fault"]
+    assert wait(store, good)["status"] == "finished"
+
+
+def test_a_cancel_that_cannot_be_written_at_first_still_ends_the_run(lab):
+    runner, store = lab(ToyEngine(step_s=0.002))
+    append, failures = store.append, [OSError("no space left on device")]
+
+    def once(batch):
+        if failures and any(event["type"] == "run_cancelled" for _, event in batch):
+            raise failures.pop()
+        append(batch)
+
+    store.append = once
+    run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
+    while not store.record(run)["steps"]:
+        time.sleep(0.002)
+    runner.cancel(run)
+    assert wait(store, run)["status"] == "failed"
+
+
+def test_a_store_that_stays_full_does_not_leave_runs_running(lab):
+    runner, store = lab(ToyEngine(step_s=0.002))
+    run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
+    append = store.append
+
+    def full(batch):
+        raise OSError("no space left on device")
+
+    store.append = full
+    end = time.monotonic() + 5
+    while store.status(run) != "failed":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    store.append = append
+    assert wait(store, runner.submit(make_spec({"user": "x"})))["status"] == "finished"
+
+
 def test_a_failing_store_ends_the_runs_and_not_the_lab(lab):
     runner, store = lab(ToyEngine(step_s=0.001))
     append, broken = store.append, threading.Event()
@@ -180,12 +282,14 @@ def test_a_spec_the_model_cannot_run_is_refused_before_it_exists(lab):
     runner, store = lab()
     with pytest.raises(BadInput):
         runner.submit(make_spec({"user": "x" * 5000}))
-    assert store.summaries() == []
+    assert store.summaries() == ([], None)
 
 
 def test_the_record_is_complete_and_consistent(lab):
     runner, store = lab()
-    record = wait(store, runner.submit(make_spec({"system": "be brief", "user": "x", "T_e": 6, "T_total": 40, "seed": 3})))
+    record = wait(
+        store, runner.submit(make_spec({"system": "be brief", "user": "x", "T_e": 6, "T_total": 40, "seed": 3}))
+    )
     assert record["spec"]["model"] == "toy"
     assert record["prompt"]["text"] == "<|system|>be brief<|user|>x<|assistant|>"
     assert record["thinking"]["steps"] == 6

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from superpose.store import INTERRUPTED, MIGRATIONS, Store, UnknownRun
+from superpose.store import INTERRUPTED, MIGRATIONS, Store, StoreUnusable, UnknownRun
 
 SPEC = {"user": "hi", "model": "toy"}
 
@@ -106,13 +106,23 @@ def test_writers_in_threads_lose_nothing(tmp_path):
 def test_lists_page_search_and_label(tmp_path):
     store = Store(tmp_path)
     ids = [store.create({"user": f"question {i} 100%"}) for i in range(5)]
-    assert [run["id"] for run in store.summaries(limit=2)] == ids[:2:-1]
-    assert [run["id"] for run in store.summaries(limit=9, before=ids[3])] == ids[2::-1]
-    assert [run["id"] for run in store.summaries("question 2")] == [ids[2]]
-    assert len(store.summaries("100%")) == 5
-    assert store.summaries("1%0") == []
+
+    def listed(*arguments, **named):
+        return [run["id"] for run in store.summaries(*arguments, **named)[0]]
+
+    page, following = store.summaries(limit=2)
+    assert [run["id"] for run in page] == ids[:2:-1]
+    store.delete(ids[3])  # the page's last run may go before the next page is asked for
+    assert listed(limit=9, before=following) == ids[2::-1]
+    assert store.summaries(limit=4)[1] is None
+    assert listed("question 2") == [ids[2]]
+    assert len(listed("100%")) == 4
+    assert listed("1%0") == []
+    assert listed("user") == []  # names of fields are not searched
     store.annotate(ids[0], "first", ["kept"])
-    assert store.summaries("kept")[0]["name"] == "first"
+    assert listed("kept") == [ids[0]]
+    store.append([(ids[1], step(0))])
+    assert {run["id"]: run["steps"] for run in store.summaries()[0]}[ids[1]] == 1  # also while it is live
     assert store.record(ids[0])["tags"] == ["kept"]
 
 
@@ -121,7 +131,7 @@ def test_delete_and_unknown(tmp_path):
     run = store.create(SPEC)
     store.delete(run)
     assert store.events([run], 0) == []
-    assert store.gone([run, "x"]) == {run, "x"}
+    assert store.live([run, "x"]) == set()
     for act in (store.status, store.record, store.delete, store.label):
         with pytest.raises(UnknownRun):
             act(run)
@@ -129,13 +139,41 @@ def test_delete_and_unknown(tmp_path):
         store.append([(run, step(0))])
 
 
+def test_a_run_whose_end_cannot_be_written_counts_as_failed(tmp_path):
+    store = Store(tmp_path)
+    run = store.create(SPEC)
+    store.abandon(run)
+    assert store.status(run) == "failed"
+    assert store.live([run]) == set()
+
+
+def test_processes_that_start_together_share_the_folder(tmp_path):
+    open_store = f"from superpose.store import Store; from pathlib import Path; Store(Path({str(tmp_path)!r})).close()"
+    started = [subprocess.Popen([sys.executable, "-c", open_store], stderr=subprocess.PIPE) for _ in range(6)]
+    assert [(child.wait(30), child.stderr.read()) for child in started] == [(0, b"")] * 6
+    for child in started:
+        child.stderr.close()
+
+
+@pytest.mark.parametrize("spoil", ["file", "garbage"])
+def test_an_unusable_folder_is_one_sentence(tmp_path, spoil):
+    if spoil == "file":
+        (tmp_path / "data").write_text("x")
+    else:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "runs.sqlite3").write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreUnusable, match="cannot be used"):
+        Store(tmp_path / "data")
+
+
 def test_a_newer_file_is_refused_in_words(tmp_path):
     Store(tmp_path).close()
     file = sqlite3.connect(tmp_path / "runs.sqlite3")
     file.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     file.close()
-    with pytest.raises(RuntimeError, match="upgrade"):
+    with pytest.raises(StoreUnusable, match="upgrade"):
         Store(tmp_path)
+    assert list((tmp_path / "live").iterdir()) == []
 
 
 def test_text_of_every_kind_comes_back(tmp_path):

@@ -56,7 +56,7 @@ class TorchEngine:
         label: str,
         *,
         max_lanes: int = 16,
-        context: int = 8192,
+        context: int = 32768,
         progress: Progress | None = None,
     ) -> None:
         report = progress or _silent
@@ -75,6 +75,7 @@ class TorchEngine:
             trial = Trial(model, label, vocab)
             facts = fingerprint(model, tokenizer)
             model.set_attn_implementation(ATTENTION)
+            parameters = model.num_parameters()  # before packing hides them
             layout = "packed" if pack(model) else "plain"
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         self._pace = Pace(adapt=False)
@@ -93,6 +94,8 @@ class TorchEngine:
             invariance="none",
             fingerprint=f"{facts}-{layout}-{CHUNK}-{BUCKET}",
             checks=(),
+            parameters=parameters,
+            embedding_scale=self._blender.scale(model.get_input_embeddings().weight),
         )
         self._pace = Pace(adapt=trial.any_threads(self))
         found = trial.run(self)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from superpose import rng
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
@@ -21,9 +22,18 @@ class Blender:
     def __init__(self, embedding: nn.Module, vocab: int, device: torch.device) -> None:
         self._embedding, self._device = embedding, device
         chunks = np.split(np.arange(vocab, dtype=np.int32), range(4096, vocab, 4096))
-        norms = torch.cat([self.tokens(ids).float().norm(dim=-1) for ids in chunks])  # [vocab]
-        self._mean_norm = norms.double().mean().item() if device.type != "mps" else norms.mean().item()
+        norms = torch.cat([self.tokens(ids).float().norm(dim=-1) for ids in chunks]).cpu().numpy()
+        self._norms = norms  # [vocab] float32
+        self._mean_norm = float(norms.mean(dtype=np.float64))
         self.width = self.tokens(np.zeros(1, np.int32)).shape[-1]
+        # Root mean square of the coordinates of all embeddings, the unit of noise.
+        self._rms = float(np.sqrt((norms.astype(np.float64) ** 2).mean() / self.width))
+
+    @torch.inference_mode()
+    def scale(self, table: Tensor) -> float:
+        """What the embedding module multiplies the rows of its table by, from the first few that are not zero."""
+        own, rows = self.tokens(np.arange(16, dtype=np.int32)).float().norm(), table[:16].float().norm()
+        return float(own / rows) if rows > 0 else 1.0
 
     def tokens(self, ids: IntArray) -> Tensor:
         """Embeddings [..., width] of ids [...], in the model's dtype."""
@@ -45,7 +55,31 @@ class Blender:
         mixed = torch.cat(parts) if len(parts) > 1 else parts[0]
         if order != sorted(order):
             mixed = mixed[torch.tensor(np.argsort(order), device=self._device)]
-        return mixed
+        return self._finish(mixed, inputs)
+
+    def _finish(self, mixed: Tensor, inputs: Sequence[Mixture]) -> Tensor:
+        """Rescaled and with noise, where mixtures say so."""
+        if all(mixture.rescale is None and mixture.noise is None for mixture in inputs):
+            return mixed
+        factors = np.ones((len(inputs), 1), np.float32)  # of the length
+        wanted = np.zeros((len(inputs), 1), np.float32)  # length; 0 = as it is
+        noise = np.zeros((len(inputs), self.width), np.float32)
+        for row, mixture in enumerate(inputs):
+            match mixture.rescale:
+                case "mean_norm":
+                    wanted[row] = self._mean_norm
+                case "expected_norm":
+                    wanted[row] = abs(float(mixture.weights @ self._norms[mixture.ids]))
+                case "inv_l2":
+                    factors[row] = 1 / np.linalg.norm(mixture.weights)
+                case float(factor):
+                    factors[row] = factor
+            if mixture.noise is not None:
+                unit = rng.normal(mixture.noise.seed, mixture.noise.step, self.width)
+                noise[row] = mixture.noise.gamma * self._rms * unit
+        scale, length, added = (torch.from_numpy(given).to(self._device) for given in (factors, wanted, noise))
+        own = mixed.norm(dim=-1, keepdim=True)  # [n, 1]
+        return mixed * torch.where(length > 0, length / own, scale) + added
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
@@ -72,12 +106,24 @@ class Blender:
             if combine == "max":
                 found = [torch.stack([*found, part.amax(1)]).amax(0)]
                 continue
+            if combine == "slerp" and size == 2:
+                return _slerp(part, shares[:, 1])
             part = part * shares[:, at : at + CANDIDATES]
             while part.shape[1] > 1:
                 half = part.shape[1] // 2
                 part = part[:, :half] + part[:, half:]
             found = [found[0] + part[:, 0] if found else part[:, 0]]
         return found[0]
+
+
+def _slerp(pair: Tensor, turn: Tensor) -> Tensor:
+    """[m, width] on the arcs between `pair` [m, 2, width], `turn` [m, 1] of the way; the length goes linearly."""
+    lengths = pair.norm(dim=-1, keepdim=True)  # [m, 2, 1]
+    one, two = (pair / lengths).unbind(1)
+    angle = (one * two).sum(-1, keepdim=True).clamp(-1, 1).acos()
+    along = (torch.sin((1 - turn) * angle) * one + torch.sin(turn * angle) * two) / torch.sin(angle)
+    arc: Tensor = along * ((1 - turn) * lengths[:, 0] + turn * lengths[:, 1])
+    return arc
 
 
 def _padded(count: int) -> int:

@@ -22,6 +22,7 @@ from tokenizers.processors import TemplateProcessing
 
 from superpose.engine import EngineError, OutOfMemory, UnsupportedModel
 from superpose.engines.torch_engine_gguf_vocab import build_tokenizer
+from superpose.engines.torch_engine_memory import free_bytes
 from superpose.types import FloatArray
 
 Progress = Callable[[str, float, float], None]  # stage, done, total (total 0 = unknown)
@@ -99,7 +100,7 @@ def _convert(path: Path, folder: Path, progress: Progress) -> None:
         tokenizer = build_tokenizer(meta, path.name)
         config = _config(meta, tensors)
         weights = _weights(meta, tensors, config, progress)
-    except (UnsupportedModel, MemoryError):
+    except (EngineError, MemoryError):
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -226,6 +227,9 @@ def _weights(
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     if config.tie_word_embeddings:
         del shapes["lm_head.weight"]
+    needed, free = 4 * sum(math.prod(shape) for shape in shapes.values()), free_bytes(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise OutOfMemory(f"unpacked it takes {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free")
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == meta[_ARCH])
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
     left = {name: tensor for name, tensor in tensors.items() if name != "rope_freqs.weight"}  # in the config

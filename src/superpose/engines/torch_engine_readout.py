@@ -136,9 +136,9 @@ def _below(value: Tensor, end: Tensor) -> Tensor:
 
 def _first_count(ask: Readout, vocabulary: int) -> int:
     """How many candidates will probably do."""
-    if ask.support == 0 and ask.mass >= 1:
+    if ask.support == 0 or ask.mass >= 1:
         return vocabulary
-    open_ended = ask.filters.top_p < 1 or ask.filters.min_p > 0 or ask.support == 0
+    open_ended = ask.filters.top_p < 1 or ask.filters.min_p > 0 or ask.mass > 0
     count = max(FEW if open_ended else 1, ask.support, ask.filters.top_k)
     return count if count <= min(MANY, vocabulary) else vocabulary
 
@@ -154,8 +154,8 @@ def _finish(
     probs = np.eye(1, len(ids))[0] if cold else np.exp(scores / ask.temperature) / total
     cumulative = probs.cumsum()
     keep = min(ask.support or vocabulary, vocabulary)
-    if ask.mass < 1:
-        keep = min(keep, int(np.searchsorted(cumulative, ask.mass)) + 1)
+    if ask.mass > 0:
+        keep = max(keep, min(int(np.searchsorted(cumulative, ask.mass)) + 1, vocabulary))
     filtered = ask.filters != Sampling()
     prefix = _prefix(ask.filters, probs, cumulative, vocabulary) if filtered else 0
     if len(ids) < min(max(keep, prefix), vocabulary):

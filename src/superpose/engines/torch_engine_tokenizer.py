@@ -68,9 +68,15 @@ class HubTokenizer:
     def encode_template(self, text: str) -> list[int]:
         """Token ids of template text, in which control tokens are parsed; nothing is added.
 
-        Raises ValueError for lone surrogates.
+        SentencePiece begins a text with a space of its own. Template text goes on from what stands before it, so
+        that space is left out. Raises ValueError for lone surrogates.
         """
         ids: list[int] = self._whole.encode(_checked(text), add_special_tokens=False).ids
+        if ids and not text.startswith(" ") and self.token_bytes(ids[0]).startswith(b" "):
+            before = self._whole.encode("\n", add_special_tokens=False).ids
+            both = self._whole.encode("\n" + text, add_special_tokens=False).ids
+            if both[: len(before)] == before:
+                return both[len(before) :]
         return ids
 
     def chat(self, system: str, user: str) -> Prompt:

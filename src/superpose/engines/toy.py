@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from superpose import rng
 from superpose.engine import (
     BadShape,
     EngineInfo,
@@ -143,9 +144,7 @@ class ToyEngine:
         self._last = self._logits(lane)[None]
         return readout(self._last[0], ask)
 
-    def step(
-        self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]
-    ) -> list[Distribution]:
+    def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """Appends one mixture to each lane; a belief per lane."""
         if not (len(lanes) == len(inputs) == len(asks)) or len(set(lanes)) != len(lanes):
             raise BadShape("step needs one mixture and one readout for each of some distinct lanes")
@@ -198,9 +197,30 @@ class ToyEngine:
                 raise BadShape(f"token ids must be below {VOCAB}")
 
     def _embed(self, mixture: Mixture) -> FloatArray:
+        """The embedding of a mixture, by its definition."""
         rows = self._table[mixture.ids]  # [K, WIDTH] float32
-        mixed: FloatArray = rows.max(0) if mixture.combine == "max" else mixture.weights @ rows
-        return mixed
+        lengths = np.linalg.norm(rows, axis=1)
+        mixed = mixture.weights @ rows
+        if mixture.combine == "max":
+            mixed = rows.max(0)
+        elif mixture.combine == "slerp" and len(rows) == 2:
+            units, t = rows / lengths[:, None], mixture.weights[1]
+            angle = np.arccos(np.clip(units[0] @ units[1], -1, 1))
+            turned = (np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]) / np.sin(angle)
+            mixed = turned * (mixture.weights @ lengths)
+        match mixture.rescale:
+            case float(factor):
+                mixed = mixed * factor
+            case "mean_norm":
+                mixed = mixed * self._mean_norm / np.linalg.norm(mixed)
+            case "expected_norm":
+                mixed = mixed * (mixture.weights @ lengths) / np.linalg.norm(mixed)
+            case "inv_l2":
+                mixed = mixed / np.linalg.norm(mixture.weights)
+        if mixture.noise is not None:
+            scale = mixture.noise.gamma * np.sqrt((self._table**2).mean())
+            mixed = mixed + scale * rng.normal(mixture.noise.seed, mixture.noise.step, WIDTH)
+        return np.asarray(mixed, np.float32)
 
     def _append(self, lane: int, mixture: Mixture) -> None:
         """The next state; a marker that carries most of the weight starts its script."""
@@ -232,9 +252,8 @@ def readout(logits: npt.NDArray[np.float64], ask: Readout) -> Distribution:
     if ask.temperature == 0:
         p[np.argmax(logits)] = 1.0
     order = np.argsort(-p, kind="stable")
-    count = ask.support or len(p)
-    if ask.mass < 1:
-        count = min(count, int(np.argmax(np.cumsum(p[order]) >= ask.mass)) + 1)
+    reaching = int(np.searchsorted(np.cumsum(p[order]), ask.mass)) + 1 if ask.mass else 0
+    count = min(max(ask.support, reaching), len(p)) if ask.support else len(p)
     kept = np.zeros_like(p)
     allowed = order[: ask.filters.top_k or len(p)]
     if ask.filters.top_p < 1:

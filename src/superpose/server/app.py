@@ -26,8 +26,6 @@ from superpose.spec import RunSpec, make_spec
 from superpose.store import Store
 from superpose.strategy import strategies
 
-LIVE = ("queued", "running", "paused")
-
 
 class Words(BaseModel):
     """What `POST /api/tokenize` counts: one text, or the messages of a prompt."""
@@ -77,9 +75,20 @@ def known_run(request: Request, run: str) -> str:
     return run
 
 
+_SPEC_SCHEMA = RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
 Body = Annotated[Any, Depends(body)]
 Run = Annotated[str, Depends(known_run)]
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1)]
+
+
+class Lab(FastAPI):
+    """The app; its OpenAPI also holds the schemas that the spec of a run refers to."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema of all routes."""
+        schema = super().openapi()
+        schema["components"]["schemas"].update(_SPEC_SCHEMA["$defs"])
+        return schema
 
 
 def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAPI:
@@ -91,7 +100,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         await run_in_threadpool(shelf.close)
         store.close()
 
-    app = FastAPI(title="superpose", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = Lab(title="superpose", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Guard, hosts=hosts)
     problems.install(app)
 
@@ -126,30 +135,28 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     @app.post(
         "/api/runs",
         status_code=201,
-        openapi_extra={
-            "requestBody": {
-                "content": {
-                    "application/json": {
-                        "schema": RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
-                    }
-                }
-            }
-        },
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": _SPEC_SCHEMA}}}},
     )
     def create_run(given: Body) -> Created:
         """Queues a run; every field of the spec but `user` may be left out."""
         spec = make_spec(given)
         return Created(id=shelf.runner(spec.model).submit(spec))
 
+    @app.post("/api/check")
+    def check_run(given: Body) -> dict[str, list[str]]:
+        """Warnings about a spec that could run; the same errors as starting it."""
+        spec = make_spec(given)
+        return {"warnings": shelf.runner(spec.model).check(spec)}
+
     @app.get("/api/runs")
     def list_runs(
         search: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        before: Annotated[str | None, Query(max_length=64)] = None,
+        before: Annotated[int | None, Query(ge=0)] = None,
     ) -> dict[str, Any]:
         """Runs, newest first; `next` is the `before` of the following page."""
-        found = store.summaries(search, limit + 1, before)
-        return {"runs": found[:limit], "next": found[limit - 1]["id"] if len(found) > limit else None}
+        found, following = store.summaries(search, limit, before)
+        return {"runs": found, "next": following}
 
     @app.get("/api/runs/{run}")
     def read_run(run: Run) -> RunRecord:
@@ -170,7 +177,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     @app.delete("/api/runs/{run}", status_code=204)
     def delete_run(run: Run) -> None:
         """Removes a run that is not live."""
-        if store.status(run) in LIVE:
+        if store.live([run]):
             raise Problem(409, f"run {run} is live; cancel it first")
         store.delete(run)
 
@@ -178,19 +185,19 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     def cancel_run(run: Run) -> dict[str, Any]:
         """Ends a live run within one step; the event stream says when."""
         cancelled = any([runner.cancel(run) for runner in shelf.runners()])
+        if not cancelled and store.live([run]):
+            store.recover()  # its process may have died
         status = store.status(run)
-        if not cancelled and status in LIVE:
+        if not cancelled and store.live([run]):
             raise Problem(409, f"run {run} is live in another process; stop it there")
         return {"id": run, "status": status}
 
     @app.get("/api/runs/{run}/events", response_model=None)
-    def run_events(
-        run: Run, last: LastEvent = None, after: Annotated[int | None, Query(ge=-1)] = None
-    ) -> Response:
+    def run_events(run: Run, last: LastEvent = None, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
         """A run's events after number `Last-Event-ID` (or `after`): replay, then live, until it has ended."""
         seen = last if last is not None else -1 if after is None else after
         start = store.position(run, seen)
-        if store.status(run) not in LIVE and not store.events([run], start, 1):
+        if not store.live([run]) and not store.events([run], start, 1):
             return Response(status_code=204)
         return streams.response(streams.runs(store, [run], start, lambda stored: stored.seq))
 
@@ -204,9 +211,10 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         ids = list(dict.fromkeys(part for part in runs.split(",") if part))
         if not 1 <= len(ids) <= 64:
             raise BadInput("runs", f"runs must name 1 to 64 runs, as in a,b; got {len(ids)}")
-        live = [store.status(run) in LIVE for run in ids]
+        for run in ids:
+            store.status(run)  # raises UnknownRun
         start = max(0, last if last is not None else after or 0)
-        if not any(live) and not store.events(ids, start, 1):
+        if not store.live(ids) and not store.events(ids, start, 1):
             return Response(status_code=204)
         return streams.response(streams.runs(store, ids, start, lambda stored: stored.position))
 
@@ -255,7 +263,8 @@ def _encode(runner: Runner, text: str) -> list[int]:
 
 def _docs(schema: dict[str, Any]) -> str:
     rows = "".join(
-        f"<dt><code>{method.upper()} {html.escape(path)}</code></dt><dd>{html.escape(about.get('description', ''))}</dd>"
+        f"<dt><code>{method.upper()} {html.escape(path)}</code></dt>"
+        f"<dd>{html.escape(about.get('description', ''))}</dd>"
         for path, methods in schema["paths"].items()
         for method, about in methods.items()
     )

@@ -46,7 +46,7 @@ class Guard:
             refusal = response(403, f"this server does not answer for the host {host[:80]!r}")
             return await refusal(scope, receive, send)
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             refusal = response(403, f"pages of {origin[:80]!r} may not use this server")
             return await refusal(scope, receive, send)
         length = headers.get(b"content-length", "0")
@@ -65,6 +65,8 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             nonlocal begun
+            if seen > MAX_BODY and not begun:
+                raise TooLarge  # whatever the app makes of the body that broke off
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message["headers"], *_PAGE_HEADERS, _cache(scope["path"])]
@@ -83,7 +85,10 @@ async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _name(host: str) -> str:
     """The host without its port and brackets, in small letters."""
-    return urlsplit(f"//{host}").hostname or ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _cache(path: str) -> tuple[bytes, bytes]:

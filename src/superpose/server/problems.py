@@ -10,16 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from superpose.problems import BadInput, clip
+from superpose.problems import BadInput, clip, from_errors
 from superpose.store import UnknownRun
 
 
 class Problem(Exception):
     """An answer that is an error; `detail` is one sentence."""
 
-    def __init__(
-        self, status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None
-    ):
+    def __init__(self, status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None):
         super().__init__(detail)
         self.status, self.detail, self.field, self.headers = status, detail, field, headers
 
@@ -32,13 +30,9 @@ def document(status: int, detail: str, field: str | None = None) -> dict[str, An
     return body if field is None else {**body, "field": field}
 
 
-def response(
-    status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None
-) -> JSONResponse:
+def response(status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None) -> JSONResponse:
     """The problem document as a response."""
-    return JSONResponse(
-        document(status, detail, field), status, headers, media_type="application/problem+json"
-    )
+    return JSONResponse(document(status, detail, field), status, headers, media_type="application/problem+json")
 
 
 def install(app: FastAPI) -> None:
@@ -58,9 +52,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:])
-        return response(422, f"{field}: {first['msg']}", field)
+        problem = from_errors(error.errors(), skip=1)
+        broken = error.errors()[0]["type"] == "json_invalid"
+        return response(400, "the body is not valid JSON") if broken else response(422, str(problem), problem.field)
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:

@@ -58,7 +58,14 @@ class Shelf:
         """The runner of a loaded model; None is the default one. Raises Problem while it is not ready."""
         wanted = name or self.default
         with self._lock:
-            place = self._places.get(wanted)
+            place = self._places.get(wanted) or next(
+                (
+                    other
+                    for other in self._places.values()
+                    if other.runner is not None and other.runner.engine.info.model == wanted
+                ),
+                None,
+            )
             ready = [other.name for other in self._places.values() if other.status == "ready"]
         if place is None:
             allowed = f"loaded: {', '.join(ready) or 'none'}; POST /api/models/load loads another"
@@ -68,9 +75,7 @@ class Shelf:
         if place.runner is None:
             share = f", {100 * place.done / place.total:.0f} %" if place.total else ""
             stage = f" ({place.stage}{share})" if place.stage else ""
-            raise Problem(
-                503, f"model {wanted!r} is still loading{stage}; try again", "model", {"Retry-After": "1"}
-            )
+            raise Problem(503, f"model {wanted!r} is still loading{stage}; try again", "model", {"Retry-After": "1"})
         return place.runner
 
     def runners(self) -> list[Runner]:

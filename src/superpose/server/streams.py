@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from superpose.events import TERMINAL
 from superpose.server.shelf import Shelf
 from superpose.store import Store, Stored
 
@@ -25,33 +25,32 @@ def response(lines: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
 
 
-async def runs(
-    store: Store, ids: Sequence[str], after: int, number: Callable[[Stored], int]
-) -> AsyncIterator[str]:
+async def runs(store: Store, ids: Sequence[str], after: int, number: Callable[[Stored], int]) -> AsyncIterator[str]:
     """The events of these runs from position `after` on; ends when all of them have ended.
 
     `number(event)` is the id that the client resumes by.
     """
-    live = set(ids)
     async with Bell(store.listen) as bell:
         yield "retry: 500\n\n"
-        quiet = 0.0
-        while live:
+        spoken = time.monotonic()
+        while True:
+            # Asked before the events are read: then the events of runs that have ended are among what is read.
+            live = await run_in_threadpool(store.live, ids)
             batch = await run_in_threadpool(store.events, ids, after)
             for stored in batch:
                 yield f"id: {number(stored)}\ndata: {stored.data}\n\n"
                 after = stored.position
-                if stored.type in TERMINAL:
-                    live.discard(stored.run)
             if batch:
-                quiet = 0.0
+                spoken = time.monotonic()
                 await asyncio.sleep(BATCH_S)
-            elif not await bell.rung(POLL_S):
-                quiet += POLL_S
-                if quiet >= PING_S:
-                    quiet = 0.0
+            elif not live:
+                return
+            else:
+                await bell.rung(POLL_S)
+                if time.monotonic() - spoken >= PING_S:
+                    spoken = time.monotonic()
+                    await run_in_threadpool(store.recover)  # its process may have died
                     yield ": ping\n\n"
-                live -= await run_in_threadpool(store.gone, ids)
 
 
 async def models(shelf: Shelf) -> AsyncIterator[str]:

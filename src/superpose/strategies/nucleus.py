@@ -1,14 +1,14 @@
 """Nucleus mixture."""
 
-import numpy as np
 from pydantic import Field
 
-from superpose.strategies.parts import normalised, nucleus
-from superpose.strategy import Step, Strategy
+from superpose.strategies.families import WeightedSum
+from superpose.strategies.parts import blend, candidates, normalised, top_p
+from superpose.strategy import Step
 from superpose.types import Distribution, Mixture
 
 
-class Nucleus(Strategy, name="nucleus"):
+class Nucleus(WeightedSum, name="nucleus"):
     """Feeds the probability-weighted mean over the smallest set of likeliest tokens that reaches top_p.
 
     Formula: S = smallest top set with sum_S p >= top_p; w_i = p_i / sum_S p; the input is sum_S w_i e_i.
@@ -28,5 +28,5 @@ class Nucleus(Strategy, name="nucleus"):
 
     def mix(self, d: Distribution, step: Step) -> Mixture:
         """The renormalised nucleus, summed."""
-        ids, p = nucleus(d, self.top_p)
-        return Mixture(ids, normalised(p).astype(np.float32))
+        ids, p = top_p(candidates(d), self.top_p)
+        return blend(ids, normalised(p), rescale=self.length)

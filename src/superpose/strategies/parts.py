@@ -1,38 +1,101 @@
-"""Pure parts that strategies are written from: select candidates, then weigh them.
+"""Pure parts that strategies are written from: select candidates, weigh them, combine; gates and stop rules.
 
-A selection is (ids [K] int32, p [K] float64), likeliest first, without candidates of probability 0.
+A selection is `Candidates`: ids [K] int32 and p [K] float64, likeliest first, none of probability 0. Weights are
+float64 [K]. Randomness comes in as a generator keyed by (seed, step). Numbers of papers are in `docs/strategies.md`.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
-from superpose.types import Distribution, IntArray
+from superpose.types import Combine, Distribution, GaussianNoise, IntArray, Mixture, Rescale
 
 Weights = npt.NDArray[np.float64]
+_MATH = re.compile(r"\s*[0-9A-Za-z+\-*/=^<>(){}\[\]%.,×÷]\s*")
+NEGLIGIBLE = 1e-12  # times the largest: 150,000 of them are near float32's resolution of the sum
 
 
 class Candidates(NamedTuple):
-    """Selected candidates, likeliest first, with their whole-vocabulary probabilities."""
+    """Selected candidates, likeliest first, with probabilities that need not sum to 1."""
 
     ids: IntArray  # [K] int32
     p: Weights  # [K] float64, above 0
 
+    def renormalised(self) -> Candidates:
+        """The same candidates with probabilities that sum to 1."""
+        return Candidates(self.ids, normalised(self.p))
 
-def top_k(d: Distribution, k: int) -> Candidates:
-    """The k likeliest tokens; fewer when the others have probability 0."""
-    return _possible(d, k)
+
+# -- select ---------------------------------------------------------------------------------------------------
 
 
-def nucleus(d: Distribution, top_p: float) -> Candidates:
-    """The smallest set of likeliest tokens whose cumulative probability reaches `top_p` (Holtzman 2020)."""
-    # float32 probabilities sum with errors near 1e-8: a set that reaches top_p exactly must count as reaching it
-    reached = np.cumsum(d.probs, dtype=np.float64) >= top_p - 1e-7
-    return _possible(d, int(np.argmax(reached)) + 1 if reached.any() else len(d.ids))
+def candidates(d: Distribution) -> Candidates:
+    """All that was believed with a probability above 0."""
+    count = int((d.probs > 0).sum())
+    return Candidates(d.ids[:count], d.probs[:count].astype(np.float64))
+
+
+def top_k(c: Candidates, k: int) -> Candidates:
+    """The k likeliest."""
+    return Candidates(c.ids[:k], c.p[:k])
+
+
+def top_p(c: Candidates, mass: float) -> Candidates:
+    """The smallest set of likeliest candidates whose cumulative probability reaches `mass` (Holtzman 2020)."""
+    # float32 probabilities sum with errors near 1e-8: a set that reaches the mass exactly must count as reaching it
+    reached = np.cumsum(c.p) >= mass - 1e-7
+    return top_k(c, int(np.argmax(reached)) + 1) if reached.any() else c
+
+
+def min_p(c: Candidates, ratio: float) -> Candidates:
+    """Those of at least `ratio` times the likeliest's probability."""
+    return top_k(c, int((c.p >= ratio * c.p[0]).sum()))
+
+
+def filtered(c: Candidates, k: int, mass: float, ratio: float) -> Candidates:
+    """top-k, then top-p, then min-p, renormalised after each; k 0, mass 1 and ratio 0 switch one off."""
+    if k:
+        c = top_k(c, k).renormalised()
+    if mass < 1:
+        c = top_p(c, mass).renormalised()
+    if ratio:
+        c = min_p(c, ratio).renormalised()
+    return c
+
+
+def top_n_sigma(c: Candidates, n: float, temperature: float) -> Candidates:
+    """Those with logits of at least max z - n std(z), z over the whole vocabulary (arXiv 2411.07641).
+
+    `c` must be the whole vocabulary. Log-probabilities times the temperature are the logits up to a constant.
+    """
+    if len(c.p) == 1:
+        return c
+    z = temperature * np.log(c.p)
+    return top_k(c, int((z >= z[0] - n * z.std()).sum()))
+
+
+def random_subset(c: Candidates, count: int, random: Generator) -> Candidates:
+    """`count` of the candidates, each subset equally likely, still likeliest first."""
+    if count >= len(c.ids):
+        return c
+    kept = np.sort(random.choice(len(c.ids), count, replace=False))
+    return Candidates(c.ids[kept], c.p[kept])
+
+
+def with_token(c: Candidates, token: int, p: float) -> Candidates:
+    """The candidates and this token, wherever it ranks."""
+    if token in c.ids:
+        return c
+    return Candidates(np.append(c.ids, np.int32(token)), np.append(c.p, p))
+
+
+# -- weigh ----------------------------------------------------------------------------------------------------
 
 
 def normalised(weights: Weights) -> Weights:
@@ -46,6 +109,14 @@ def inverse(p: Weights) -> Weights:
     return normalised(p.min() / p)  # scaled by the smallest first: 1/p overflows for subnormal p
 
 
+def power(p: Weights, exponent: float) -> Weights:
+    """Weights in proportion to p^exponent: 1/T tempers once more, 1 changes nothing, 0 is uniform."""
+    if exponent == 1:
+        return normalised(p)
+    log = exponent * np.log(p)
+    return normalised(np.exp(log - log.max()))
+
+
 def dirichlet(p: Weights, concentration: float, random: Generator) -> Weights:
     """A draw from Dirichlet(concentration x p), as normalised Gamma draws."""
     draws = random.standard_gamma(concentration * p)
@@ -54,6 +125,102 @@ def dirichlet(p: Weights, concentration: float, random: Generator) -> Weights:
     return normalised(draws)
 
 
-def _possible(d: Distribution, count: int) -> Candidates:
-    ids, p = d.ids[:count], d.probs[:count].astype(np.float64)
-    return Candidates(ids[p > 0], p[p > 0])
+def gumbel_softmax(p: Weights, tau: float, noise: Weights) -> Weights:
+    """softmax((ln p + g) / tau); with Gumbel noise g its argmax is a draw from p, for any tau (Jang 2017)."""
+    scores = (np.log(p) + noise) / tau
+    return normalised(np.exp(scores - scores.max()))
+
+
+def posterior(p: Weights, drawn: int, certainty: float) -> Weights:
+    """certainty x p + (1 - certainty) on the drawn candidate, by its place in p."""
+    weights = certainty * normalised(p)
+    weights[drawn] += 1 - certainty
+    return weights
+
+
+def affine_contrast(p: Weights, strength: float) -> Weights:
+    """Weights of mean + strength x (mean - likeliest): signed, sum 1; the likeliest's may be negative."""
+    weights = (1 + strength) * normalised(p)
+    weights[0] -= strength
+    return weights
+
+
+def counted(p: Weights, draws: npt.NDArray[np.int64], by_probability: bool) -> tuple[npt.NDArray[np.int64], Weights]:
+    """Distinct places among the draws and their weights: count x p, or the count alone, normalised."""
+    places, counts = np.unique(draws, return_counts=True)
+    return places, normalised(counts * p[places] if by_probability else counts.astype(np.float64))
+
+
+def retempered(c: Candidates, temperature: float, wanted: float) -> Candidates:
+    """The same belief at another temperature: p^(temperature / wanted), renormalised.
+
+    Candidates that all together cannot matter in float32 are left out, and a whole vocabulary is computed in it:
+    it is read at every step. At temperature 0 there is one candidate and nothing to retemper.
+    """
+    if temperature == 0 or len(c.p) == 1:
+        return c.renormalised()
+    log = np.log(c.p.astype(np.float32))  # descending, as p is
+    log = (log - log[0]) * np.float32(temperature / wanted)
+    kept = int(np.count_nonzero(log >= np.float32(np.log(NEGLIGIBLE))))
+    return Candidates(c.ids[:kept], normalised(np.exp(log[:kept]).astype(np.float64)))
+
+
+# -- combine --------------------------------------------------------------------------------------------------
+
+
+def blend(
+    ids: IntArray,
+    weights: Weights,
+    *,
+    combine: Combine = "sum",
+    rescale: Rescale | float | None = None,
+    noise: GaussianNoise | None = None,
+    shown: int | None = None,
+    reason: str | None = None,
+) -> Mixture:
+    """The mixture of these candidates; ones whose weight vanishes in float32 are left out."""
+    small = weights.astype(np.float32)
+    kept = (small != 0) | (combine == "max")  # a maximum takes every candidate, whatever its weight says
+    return Mixture(ids[kept], small[kept], combine, "mixture", rescale, noise, shown, reason)
+
+
+def anchored(c: Candidates, share: float, token: int) -> Candidates:
+    """share x candidates + (1 - share) x one token; the token is merged if it is a candidate."""
+    weights = share * normalised(c.p)
+    if share == 1:
+        return Candidates(c.ids, weights)
+    place = np.flatnonzero(c.ids == token)
+    if place.size:
+        weights[place[0]] += 1 - share
+        return Candidates(c.ids, weights)
+    return Candidates(np.append(c.ids, np.int32(token)), np.append(weights, 1 - share))
+
+
+# -- gates and stop rules -------------------------------------------------------------------------------------
+
+
+def entropy(p: Weights) -> float:
+    """Entropy in nats of weights that are normalised first."""
+    shares = normalised(p)
+    return float(-(shares * np.log(shares)).sum())
+
+
+class ColdStop:
+    """Counts consecutive steps with an entropy below `threshold`; `fires` at the `patience`-th.
+
+    The count starts anew after a step at or above it. A threshold of 0 never fires.
+    """
+
+    def __init__(self, threshold: float, patience: int) -> None:
+        self.threshold, self.patience = threshold, patience
+        self.count = 0
+
+    def fires(self, nats: float) -> bool:
+        """Takes one step's entropy into account."""
+        self.count = self.count + 1 if nats < self.threshold else 0
+        return self.count >= self.patience
+
+
+def math_gate(on: bool, text: Callable[[int], str]) -> Callable[[int], bool]:
+    """A test of token ids: single digits, letters and operators, white space aside; off, it never holds."""
+    return lambda token: on and _MATH.fullmatch(text(token)) is not None

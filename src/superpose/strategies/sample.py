@@ -19,4 +19,4 @@ class Sample(Strategy, name="sample"):
 
     def mix(self, d: Distribution, step: Step) -> Mixture:
         """The drawn token."""
-        return Mixture.token(d.drawn, sampled=True)
+        return Mixture.token(d.drawn, "sampled")

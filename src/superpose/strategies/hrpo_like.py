@@ -1,0 +1,44 @@
+"""An untrained analogue of HRPO's gated input."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from superpose.strategies.families import WholeGeneration
+from superpose.strategies.parts import blend, candidates, normalised, retempered, with_token
+from superpose.strategy import Mix, Setting, Step
+from superpose.types import Distribution, Mixture
+
+
+class HrpoLike(WholeGeneration, name="hrpo_like"):
+    """Feeds the drawn token blended with the norm-restored mean, at every step of the generation.
+
+    Formula: s = sum_i p_i e_i / sqrt(sum p_i^2); the input is a e_y + sqrt(1 - a^2) s with the drawn token y. As the
+    squares of the two shares sum to 1 the length stays a token's where embeddings are nearly orthogonal.
+    Source: the input of HRPO (arXiv 2505.18454; repo Yueeeeeeee/HRPO) with a constant in place of its trained gate.
+    Deviations: HRPO proper is trained and does not fit here; this analogue is untested by its authors.
+    """
+
+    paper: ClassVar[str | None] = "2505.18454"
+
+    a: float = Field(0.95, ge=0, le=1, description="share of the drawn token")
+
+    def support(self) -> int:
+        """The whole vocabulary."""
+        return 0
+
+    def begin(self, run: Setting) -> Mix:
+        """A callable that knows the run's temperature."""
+
+        def mix(d: Distribution, step: Step) -> Mixture:
+            c = retempered(candidates(d), run.temperature, 1.0)
+            ids, p = with_token(c, d.drawn, 0.0)
+            weights = np.sqrt(1 - self.a**2) * p / np.sqrt((p**2).sum())
+            weights[np.flatnonzero(ids == d.drawn)[0]] += self.a
+            # A mixture's weights sum to 1; the sum that they had becomes the length's factor.
+            return blend(ids, normalised(weights), rescale=float(weights.sum()), shown=d.drawn)
+
+        return mix
