@@ -159,3 +159,34 @@ def test_eight_thousand_steps_stay_fast(lab: Lab, view: str, record_property: An
     assert len(lab.numbers()) == 8000
     assert measured["median"] < 2 * slow
     assert measured["longest"] < 100 * slow
+
+
+NOTE_ARRIVAL = """
+const Source = window.EventSource;
+window.EventSource = class extends Source {
+    constructor(...given) {
+        super(...given);
+        this.addEventListener('message', event => {
+            if (event.data.includes('"type":"step"')) window.arrived ??= performance.now();
+        });
+    }
+};"""
+PAINTED = """() => new Promise(done => {
+    const look = () => {
+        if (!document.querySelector('section[aria-label="Phase 1"] [role=option]')) return requestAnimationFrame(look);
+        requestAnimationFrame(() => done(performance.now() - window.arrived));  // by this frame it is painted
+    };
+    look();
+})"""
+
+
+def test_the_first_token_is_painted_within_100_ms(lab: Lab) -> None:
+    """After it has come from the server; the best of three, as the machine may be busy."""
+    lab.page.add_init_script(NOTE_ARRIVAL)
+    times = []
+    for _ in range(3):
+        lab.open("/")
+        lab.start(T_e=10, T_total=20)
+        times.append(lab.page.evaluate(PAINTED))
+        lab.done()
+    assert 0 < min(times) < 100, f"painted after {', '.join(f'{t:.0f}' for t in times)} ms"
