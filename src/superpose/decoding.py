@@ -311,7 +311,7 @@ class Decoder:
             event["rescale"] = chosen.rescale
         if chosen.noise is not None:
             event["noise"] = chosen.noise.gamma
-        if chosen.kind == "mixture":
+        if chosen.kind == "mixture" and self._mixes_throughout:
             event["drawn"] = self._believed(d.drawn, d.drawn_prob)
         if len(order) > MOST_SHOWN:
             rest = float(chosen.weights[order[MOST_SHOWN:]].sum(dtype=np.float64))

@@ -62,7 +62,7 @@ class StepRecord(TypedDict):
     combine: Combine
     rescale: NotRequired[Rescale | float]
     noise: NotRequired[float]  # its gamma
-    drawn: NotRequired[Believed]  # of a mixture step: the token that sampling would have fed
+    drawn: NotRequired[Believed]  # of a mixture in the answer: the token that was drawn, which is the text
     believed: list[Believed]  # likeliest first, at most 64
     tail: float  # probability outside `believed`
     entropy: float  # nats, at the temperature
