@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
 
 def candidates(d: Distribution) -> Candidates:
     """All that was believed with a probability above 0."""
-    count = int((d.probs > 0).sum())
+    count = int(np.count_nonzero(d.probs))
     return Candidates(d.ids[:count], d.probs[:count].astype(np.float64))
 
 
@@ -76,8 +76,8 @@ def top_n_sigma(c: Candidates, n: float, temperature: float) -> Candidates:
     """
     if len(c.p) == 1:
         return c
-    z = temperature * np.log(c.p)
-    return top_k(c, int((z >= z[0] - n * z.std()).sum()))
+    z = temperature * np.log(c.p.astype(np.float32))  # a whole vocabulary, at every step
+    return top_k(c, int(np.count_nonzero(z >= z[0] - n * z.std(dtype=np.float64))))
 
 
 def random_subset(c: Candidates, count: int, random: Generator) -> Candidates:
@@ -180,8 +180,9 @@ def blend(
 ) -> Mixture:
     """The mixture of these candidates; ones whose weight vanishes in float32 are left out."""
     small = weights.astype(np.float32)
-    kept = (small != 0) | (combine == "max")  # a maximum takes every candidate, whatever its weight says
-    return Mixture(ids[kept], small[kept], combine, "mixture", rescale, noise, shown, reason)
+    if combine == "sum" and not small.all():  # a maximum takes every candidate, whatever its weight says
+        ids, small = ids[small != 0], small[small != 0]
+    return Mixture(ids, small, combine, "mixture", rescale, noise, shown, reason)
 
 
 def anchored(c: Candidates, share: float, token: int) -> Candidates:
