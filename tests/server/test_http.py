@@ -307,6 +307,17 @@ def test_odd_texts_run_and_come_back_as_they_were(lab, text):
     assert 259 not in record["prompt"]["token_ids"]
 
 
+def test_numbers_beyond_64_bits_are_refused_in_words(lab):
+    run, huge = lab.post(**SPEC), 10**30
+    for answer in (
+        lab.http.get(f"/api/runs/{run}/events", headers={"Last-Event-ID": str(huge)}),
+        lab.http.get(f"/api/events?runs={run}&after={huge}"),
+        lab.http.get(f"/api/runs?before={huge}"),
+    ):
+        assert answer.status_code == 422
+        assert "must be at most" in answer.json()["detail"]
+
+
 def test_foreign_pages_and_hosts_are_refused(lab):
     assert lab.http.get("/api/runs", headers={"Host": "evil.example"}).status_code == 403
     for odd in ("[", "]:80", "", "127.0.0.1.evil.example"):

@@ -76,9 +76,11 @@ def known_run(request: Request, run: str) -> str:
 
 
 _SPEC_SCHEMA = RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
+MOST = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
 Body = Annotated[Any, Depends(body)]
 Run = Annotated[str, Depends(known_run)]
-LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1)]
+LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MOST)]
+After = Annotated[int | None, Query(ge=-1, le=MOST)]
 
 
 class Lab(FastAPI):
@@ -152,7 +154,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     def list_runs(
         search: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        before: Annotated[int | None, Query(ge=0)] = None,
+        before: Annotated[int | None, Query(ge=0, le=MOST)] = None,
     ) -> dict[str, Any]:
         """Runs, newest first; `next` is the `before` of the following page."""
         found, following = store.summaries(search, limit, before)
@@ -193,7 +195,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         return {"id": run, "status": status}
 
     @app.get("/api/runs/{run}/events", response_model=None)
-    def run_events(run: Run, last: LastEvent = None, after: Annotated[int | None, Query(ge=-1)] = None) -> Response:
+    def run_events(run: Run, last: LastEvent = None, after: After = None) -> Response:
         """A run's events after number `Last-Event-ID` (or `after`): replay, then live, until it has ended."""
         seen = last if last is not None else -1 if after is None else after
         start = store.position(run, seen)
@@ -205,7 +207,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     def many_events(
         runs: Annotated[str, Query(max_length=4000)],
         last: LastEvent = None,
-        after: Annotated[int | None, Query(ge=-1)] = None,
+        after: After = None,
     ) -> Response:
         """The events of several runs, `runs=a,b`, in one stream; ids number the store's events."""
         ids = list(dict.fromkeys(part for part in runs.split(",") if part))
