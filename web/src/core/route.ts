@@ -34,15 +34,21 @@ export function hrefOf({ run, step, view }: Route): string {
   return `/run/${encodeURIComponent(run)}${search ? `?${search}` : ''}`;
 }
 
-export type Screen = { name: 'lab' } | { name: 'strategies'; strategy: string | null };
+/** The screens beside the Lab, by the first part of their path. */
+export const SCREENS = ['compare', 'runs', 'models', 'strategies'] as const;
+
+export type Screen =
+  | { name: 'lab' | 'compare' | 'runs' | 'models' }
+  | { name: 'strategies'; strategy: string | null };
 
 export function parseScreen({ pathname }: URL): Screen {
-  const match = /^\/strategies(?:\/([^/]*))?\/?$/.exec(pathname);
-  if (!match) return { name: 'lab' };
+  const [, first = '', second = ''] = pathname.split('/');
+  const name = SCREENS.find((screen) => screen === first);
+  if (name !== 'strategies') return { name: name ?? 'lab' };
   try {
-    return { name: 'strategies', strategy: decodeURIComponent(match[1] ?? '') || null };
+    return { name, strategy: decodeURIComponent(second) || null };
   } catch {
-    return { name: 'strategies', strategy: match[1] ?? null }; // a lone percent sign
+    return { name, strategy: second }; // a lone percent sign
   }
 }
 

@@ -57,3 +57,7 @@ export function title(facts: Facts | null, answer: string): string {
   const short = line.length > 32 ? `${line.slice(0, 31)}…` : line;
   return `${facts.status === 'finished' ? '✓' : '■'} ${short || 'done'} – superpose`;
 }
+
+export function capitalised(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
