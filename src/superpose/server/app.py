@@ -10,32 +10,20 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from superpose import __version__
 from superpose.events import RunRecord
 from superpose.problems import BadInput, check_text
-from superpose.runner import Runner
-from superpose.server import problems, streams
+from superpose.server import models, problems, streams
 from superpose.server.guard import Guard
 from superpose.server.problems import Problem
 from superpose.server.shelf import Shelf
 from superpose.spec import RunSpec, make_spec
 from superpose.store import Store
 from superpose.strategy import strategies
-
-
-class Words(BaseModel):
-    """What `POST /api/tokenize` counts: one text, or the messages of a prompt."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = None
-    text: str | None = None
-    system: str = ""
-    user: str | None = None
 
 
 class Label(BaseModel):
@@ -45,14 +33,6 @@ class Label(BaseModel):
 
     name: str | None = Field(None, max_length=200)
     tags: list[Annotated[str, Field(min_length=1, max_length=50)]] | None = Field(None, max_length=20)
-
-
-class ModelName(BaseModel):
-    """Which model to load."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str = Field(min_length=1, max_length=1000)
 
 
 class Created(BaseModel):
@@ -107,6 +87,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     problems.install(app)
 
     app.state.store = store
+    app.include_router(models.routes(shelf))
 
     @app.get("/healthz")
     def health() -> dict[str, str]:
@@ -117,22 +98,6 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     def list_strategies() -> list[dict[str, Any]]:
         """Every strategy with its help and the JSON Schema of its parameters."""
         return [strategy.describe() for strategy in strategies().values()]
-
-    @app.get("/api/models")
-    def list_models() -> dict[str, Any]:
-        """Models that are loaded, loading or at hand, with load progress and self-check."""
-        return shelf.describe()
-
-    @app.get("/api/models/events")
-    async def model_events() -> StreamingResponse:
-        """The models document anew after every change, as server-sent events."""
-        return streams.response(streams.models(shelf))
-
-    @app.post("/api/models/load", status_code=202)
-    def load_model(wanted: ModelName) -> dict[str, Any]:
-        """Begins to load a model: a known name, a hub id, a folder or a .gguf file."""
-        shelf.load(wanted.model)
-        return shelf.describe()
 
     @app.post(
         "/api/runs",
@@ -220,28 +185,6 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
             return Response(status_code=204)
         return streams.response(streams.runs(store, ids, start, lambda stored: stored.position))
 
-    @app.post("/api/tokenize")
-    def tokenize(words: Words) -> dict[str, Any]:
-        """Counts a text's tokens, or renders a prompt as the model gets it."""
-        runner = shelf.runner(words.model)
-        if words.text is not None:
-            return {"count": len(_encode(runner, words.text))}
-        if words.user is None:
-            raise BadInput("text", "give either text, or user (and system)")
-        try:
-            check_text("system", words.system)
-            prompt = runner.engine.tokenizer.chat(words.system, check_text("user", words.user))
-        except BadInput:
-            raise
-        except ValueError as refused:
-            raise BadInput("user", str(refused)) from refused
-        return {
-            "count": len(prompt.token_ids),
-            "context": runner.engine.info.context,
-            "prompt": prompt._asdict(),
-            "tokens": [{"id": token, "text": runner.text(token)} for token in prompt.token_ids],
-        }
-
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         """The API on one page, without a script from elsewhere."""
@@ -257,10 +200,6 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
             return HTMLResponse("<p>The page is not built: run <code>python3 dev.py demo</code>.</p>", 503)
 
     return app
-
-
-def _encode(runner: Runner, text: str) -> list[int]:
-    return runner.engine.tokenizer.encode(check_text("text", text))
 
 
 def _docs(schema: dict[str, Any]) -> str:

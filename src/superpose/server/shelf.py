@@ -11,7 +11,16 @@ from superpose.engine import Engine, EngineError, EngineOptions, open_engine
 from superpose.models import UnknownModel, known
 from superpose.runner import Runner
 from superpose.server.problems import Problem
+from superpose.server.vocabulary import Vocabulary
 from superpose.store import Store
+
+
+class _Open:
+    """A loaded model: its runs and its tokens."""
+
+    def __init__(self, engine: Engine, store: Store) -> None:
+        self.runner = Runner(engine, store)
+        self.vocabulary = Vocabulary(engine.info.vocab, self.runner.text)
 
 
 @dataclass
@@ -24,7 +33,7 @@ class _Place:
     done: float = 0.0
     total: float = 0.0
     error: str | None = None
-    runner: Runner | None = None
+    open: _Open | None = None
 
 
 class Shelf:
@@ -51,37 +60,21 @@ class Shelf:
     def put(self, name: str, engine: Engine) -> None:
         """Places an engine that is loaded already."""
         with self._lock:
-            self._places[name] = _Place(name, "ready", runner=Runner(engine, self._store))
+            self._places[name] = _Place(name, "ready", open=_Open(engine, self._store))
         self._ring()
 
     def runner(self, name: str | None) -> Runner:
         """The runner of a loaded model; None is the default one. Raises Problem while it is not ready."""
-        wanted = name or self.default
-        with self._lock:
-            place = self._places.get(wanted) or next(
-                (
-                    other
-                    for other in self._places.values()
-                    if other.runner is not None and other.runner.engine.info.model == wanted
-                ),
-                None,
-            )
-            ready = [other.name for other in self._places.values() if other.status == "ready"]
-        if place is None:
-            allowed = f"loaded: {', '.join(ready) or 'none'}; POST /api/models/load loads another"
-            raise Problem(422, f"model {wanted[:80]!r} is not loaded; {allowed}", "model")
-        if place.status == "failed":
-            raise Problem(422, f"model {wanted!r} could not be loaded: {place.error}", "model")
-        if place.runner is None:
-            share = f", {100 * place.done / place.total:.0f} %" if place.total else ""
-            stage = f" ({place.stage}{share})" if place.stage else ""
-            raise Problem(503, f"model {wanted!r} is still loading{stage}; try again", "model", {"Retry-After": "1"})
-        return place.runner
+        return self._opened(name).runner
+
+    def vocabulary(self, name: str | None) -> Vocabulary:
+        """The vocabulary of a loaded model, as `runner`."""
+        return self._opened(name).vocabulary
 
     def runners(self) -> list[Runner]:
         """Every live runner."""
         with self._lock:
-            return [place.runner for place in self._places.values() if place.runner is not None]
+            return [place.open.runner for place in self._places.values() if place.open is not None]
 
     def describe(self) -> dict[str, Any]:
         """What `GET /api/models` says."""
@@ -102,6 +95,29 @@ class Shelf:
         for runner in self.runners():
             runner.close()
 
+    def _opened(self, name: str | None) -> _Open:
+        wanted = name or self.default
+        with self._lock:
+            place = self._places.get(wanted) or next(
+                (
+                    other
+                    for other in self._places.values()
+                    if other.open is not None and other.open.runner.engine.info.model == wanted
+                ),
+                None,
+            )
+            ready = [other.name for other in self._places.values() if other.status == "ready"]
+        if place is None:
+            allowed = f"loaded: {', '.join(ready) or 'none'}; POST /api/models/load loads another"
+            raise Problem(422, f"model {wanted[:80]!r} is not loaded; {allowed}", "model")
+        if place.status == "failed":
+            raise Problem(422, f"model {wanted!r} could not be loaded: {place.error}", "model")
+        if place.open is None:
+            share = f", {100 * place.done / place.total:.0f} %" if place.total else ""
+            stage = f" ({place.stage}{share})" if place.stage else ""
+            raise Problem(503, f"model {wanted!r} is still loading{stage}; try again", "model", {"Retry-After": "1"})
+        return place.open
+
     def _load(self, place: _Place) -> None:
         def progress(stage: str, done: float, total: float) -> None:
             place.stage, place.done, place.total = stage, done, total
@@ -110,7 +126,7 @@ class Shelf:
         try:
             with self._loading:
                 engine = open_engine(place.name, self._options, progress)
-            place.runner = Runner(engine, self._store)
+            place.open = _Open(engine, self._store)
             place.status = "ready"
         except (EngineError, UnknownModel) as refused:
             place.status, place.error = "failed", str(refused)
@@ -128,8 +144,8 @@ class Shelf:
 
 def _describe(place: _Place) -> dict[str, Any]:
     info = None
-    if place.runner is not None:
-        about = place.runner.engine.info
+    if place.open is not None:
+        about = place.open.runner.engine.info
         info = {
             "engine": about.name, "model": about.model, "device": about.device, "dtype": about.dtype,
             "vocab": about.vocab, "context": about.context, "max_lanes": about.max_lanes,
