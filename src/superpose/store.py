@@ -226,6 +226,23 @@ class Store:
         status: str = "failed" if run in self._lost else self._row(run)["status"]
         return status
 
+    def outcomes(self, runs: Sequence[str]) -> list[dict[str, Any]]:
+        """What came of each run: status, seed, steps, and its whole answer once it is over. Raises UnknownRun."""
+        found = []
+        for run in runs:
+            row, tally, answer = self._row(run), self._tallies.get(run), None
+            if not self.live([run]):
+                rows = self._rows(
+                    "SELECT json_extract(data, '$.text') FROM events WHERE run = ? AND type IN ('step', 'phase_ended') "
+                    "AND json_extract(data, '$.phase') = 'answer' ORDER BY seq",
+                    (run,),
+                )
+                answer = "".join(text for (text,) in rows)
+            steps = row["steps"] if tally is None else tally.steps
+            seed = json.loads(row["spec"]).get("seed")
+            found.append({"id": run, "status": self.status(run), "seed": seed, "steps": steps, "answer": answer})
+        return found
+
     def label(self, run: str) -> dict[str, Any]:
         """A run's name and tags. Raises UnknownRun."""
         row = self._row(run)

@@ -145,6 +145,21 @@ def test_many_runs_in_one_stream(lab):
         assert lab.wait(run)["status"] == "finished"
 
 
+def test_outcomes_hold_whole_answers_of_runs_that_are_over(lab):
+    runs = [lab.post(**{**SPEC, "seed": seed}) for seed in range(2)]
+    records = [lab.wait(run) for run in runs]
+    live = lab.post(user="x", T_e=2000, T_total=2000, end_probability=None)
+    read_events(lab.http, f"/api/runs/{live}/events", most=5)
+    found = lab.http.get(f"/api/outcomes?runs={','.join([*runs, live])}").json()
+    assert [(each["id"], each["seed"], each["steps"], each["answer"]) for each in found[:-1]] == [
+        (record["id"], record["spec"]["seed"], len(record["steps"]), record["answer"]["text"]) for record in records
+    ]
+    assert found[-1]["status"] == "running" and found[-1]["answer"] is None
+    lab.http.post(f"/api/runs/{live}/cancel")
+    assert lab.http.get("/api/outcomes?runs=").status_code == 422
+    assert lab.http.get("/api/outcomes?runs=nope").status_code == 404
+
+
 def test_a_stream_of_runs_that_ended_before_it_resumes_ends(lab):
     one, two = lab.post(**SPEC), lab.post(**{**SPEC, "T_total": 80})
     path = f"/api/events?runs={one},{two}"

@@ -126,6 +126,20 @@ def test_lists_page_search_and_label(tmp_path):
     assert store.record(ids[0])["tags"] == ["kept"]
 
 
+def test_outcomes_hold_the_whole_answer_once_a_run_is_over(tmp_path):
+    store = Store(tmp_path)
+    run = store.create({**SPEC, "seed": 5})
+    thought = {**step(0), "phase": "thinking", "text": "hm"}
+    store.append([(run, thought), *((run, step(number)) for number in range(1, 501))])
+    assert store.outcomes([run]) == [{"id": run, "status": "queued", "seed": 5, "steps": 501, "answer": None}]
+    store.append([(run, {"type": "phase_ended", "phase": "answer", "text": "!"}), (run, {"type": "run_finished"})])
+    assert store.outcomes([run]) == [
+        {"id": run, "status": "finished", "seed": 5, "steps": 501, "answer": "x" * 500 + "!"}
+    ]
+    with pytest.raises(UnknownRun):
+        store.outcomes([run, "nowhere"])
+
+
 def test_delete_and_unknown(tmp_path):
     store = Store(tmp_path)
     run = store.create(SPEC)

@@ -175,15 +175,18 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         after: After = None,
     ) -> Response:
         """The events of several runs, `runs=a,b`, in one stream; ids number the store's events."""
-        ids = list(dict.fromkeys(part for part in runs.split(",") if part))
-        if not 1 <= len(ids) <= 64:
-            raise BadInput("runs", f"runs must name 1 to 64 runs, as in a,b; got {len(ids)}")
+        ids = _ids(runs)
         for run in ids:
             store.status(run)  # raises UnknownRun
         start = max(0, last if last is not None else after or 0)
         if not store.live(ids) and not store.events(ids, start, 1):
             return Response(status_code=204)
         return streams.response(streams.runs(store, ids, start, lambda stored: stored.position))
+
+    @app.get("/api/outcomes")
+    def outcomes(runs: Annotated[str, Query(max_length=4000)]) -> list[dict[str, Any]]:
+        """Status, seed, steps and, once it is over, the whole answer of each of `runs=a,b`."""
+        return store.outcomes(_ids(runs))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
@@ -200,6 +203,13 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
             return HTMLResponse("<p>The page is not built: run <code>python3 dev.py demo</code>.</p>", 503)
 
     return app
+
+
+def _ids(runs: str) -> list[str]:
+    ids = list(dict.fromkeys(part for part in runs.split(",") if part))
+    if not 1 <= len(ids) <= 64:
+        raise BadInput("runs", f"runs must name 1 to 64 runs, as in a,b; got {len(ids)}")
+    return ids
 
 
 def _docs(schema: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 /** The run on the page: its events, its drawing, and the one selected and hovered step that everything shares. */
 
 import { Picture } from '../canvas/picture.ts';
-import type { Engine, Prompt, RunEvent, Spec, Step, Timing } from '../core/events.ts';
-import { secondsLeft, speed } from '../core/eta.ts';
-import { apply, type Doing, doing, isOver, newRun, type PhaseEnd, type RunState } from '../core/reducer.ts';
+import type { RunEvent, Step } from '../core/events.ts';
+import { type Facts, Glance } from '../core/facts.ts';
+import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
 import { post, Problem } from './api.ts';
 import { follow } from './follow.svelte.ts';
@@ -12,29 +12,9 @@ import { shelf } from './models.svelte.ts';
 import { nav } from './nav.svelte.ts';
 import { type Connection, watch } from './watch.ts';
 
-/** What panels show of a run; replaced once a frame, never once a token. */
-export interface Facts {
-  id: string;
-  status: RunState['status'];
-  doing: Doing;
-  spec: Spec | null;
-  engine: Engine | null;
-  prompt: Prompt | null;
-  steps: number;
-  whole: boolean; // the strategy rules the whole generation
-  seen: RunState['seen'];
-  used: RunState['used'];
-  ended: { thinking: PhaseEnd | null; answer: PhaseEnd | null };
-  timing: Timing | null;
-  error: string | null;
-  speed: number;
-  left: number | null;
-}
-
 const FRAME = 8; // ms of drawing in one frame
 const VIEW_KEY = 'superpose.view';
 const SETTLE = 400; // ms from the first event until a replay has caught up
-const PACE = 1000; // ms between two looks at speed and time left
 
 class Lab {
   readonly picture = new Picture();
@@ -51,7 +31,7 @@ class Lab {
   private leave: (() => void) | null = null;
   private frame = 0;
   private reveal = false;
-  private paced = 0;
+  private readonly glance = new Glance();
 
   constructor() {
     const saved = localStorage.getItem(VIEW_KEY);
@@ -183,7 +163,7 @@ class Lab {
       return;
     }
     const run = this.begin(id);
-    this.leave = watch(id, () => run.seq, {
+    this.leave = watch([id], {
       event: (event) => {
         if (run.seq < 0) window.setTimeout(() => this.settle(run), SETTLE);
         this.take(event);
@@ -203,7 +183,6 @@ class Lab {
   private begin(id: string): RunState {
     this.picture.clear();
     this.selected = this.hovered = null;
-    this.paced = 0;
     this.id = id;
     this.run = newRun(id);
     this.facts = this.factsOf(this.run);
@@ -242,22 +221,7 @@ class Lab {
   }
 
   private factsOf(run: RunState): Facts {
-    const now = performance.now();
-    const old = this.facts?.id === run.id ? this.facts : null;
-    const fresh = !old || now - this.paced >= PACE || old.doing !== doing(run) || old.speed === 0;
-    if (fresh) this.paced = now;
-    const { id, status, spec, engine, prompt, timing, error } = run;
-    return {
-      id, status, spec, engine, prompt, timing, error,
-      doing: doing(run),
-      steps: run.steps.length,
-      whole: run.whole || (run.steps.length === 0 && form.find(spec?.strategy.name)?.thinks === false),
-      seen: { ...run.seen },
-      used: { ...run.used },
-      ended: { ...run.ended },
-      speed: fresh ? speed(run) : old.speed,
-      left: fresh ? secondsLeft(run) : old.left,
-    };
+    return this.glance.of(run, performance.now(), form.find(run.spec?.strategy.name)?.thinks);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The event stream of one run: replay, live, and again after a lost connection. */
+/** The event stream of one run or of several: replay, live, and again after a lost connection. */
 
 import type { RunEvent } from '../core/events.ts';
 import { get, Problem } from './api.ts';
@@ -9,19 +9,21 @@ const TERMINAL = new Set(['run_finished', 'run_cancelled', 'run_failed']);
 const WAITS = [500, 1000, 2000, 4000]; // ms between attempts of our own
 
 /**
- * Watches a run until it is over or `close` is called. The browser resumes a cut stream by itself, with the
- * number of the last event; where it gives up, this tries anew after `seq()`. Doubles are the reducer's to drop.
+ * Watches runs, on one connection, until all are over or `close` is called. The browser resumes a cut stream by
+ * itself, with the number of the last event; where it gives up, this tries anew after that number. Doubles are the
+ * reducer's to drop.
  */
 export function watch(
-  id: string,
-  seq: () => number,
+  runs: readonly string[],
   on: { event(event: RunEvent): void; connection(state: Connection): void },
 ): () => void {
   let source: EventSource | null = null;
   let timer = 0;
   let failures = 0;
   let closed = false;
-  const path = `/api/runs/${encodeURIComponent(id)}`;
+  let position = 0; // of the last event among all of the server
+  const going = new Set(runs);
+  const query = `runs=${runs.map(encodeURIComponent).join(',')}`;
 
   const close = (state: Connection | null): void => {
     closed = true;
@@ -34,8 +36,8 @@ export function watch(
   const retry = async (): Promise<void> => {
     const wait = WAITS[Math.min(failures++, WAITS.length - 1)] ?? 4000;
     try {
-      const [known] = await Promise.all([get<unknown>(`${path}`), pause(wait)]);
-      if (known && !closed) open();
+      await Promise.all([get(`/api/outcomes?${query}`), pause(wait)]);
+      if (!closed) open();
     } catch (error) {
       if (closed) return;
       if (error instanceof Problem && error.status === 404) close('missing');
@@ -44,19 +46,21 @@ export function watch(
   };
 
   const open = (): void => {
-    source = new EventSource(`${path}/events?after=${seq()}`);
+    source = new EventSource(`/api/events?${query}&after=${position}`);
     source.onopen = () => {
       failures = 0;
       on.connection('live');
     };
-    source.onmessage = ({ data }: MessageEvent<string>) => {
+    source.onmessage = ({ data, lastEventId }: MessageEvent<string>) => {
       const event = JSON.parse(data) as RunEvent;
+      position = Number(lastEventId);
       on.event(event);
-      if (TERMINAL.has(event.type)) close('closed');
+      if (TERMINAL.has(event.type)) going.delete(event.run);
+      if (!going.size) close('closed');
     };
     source.onerror = () => {
       if (closed) return;
-      on.connection(failures || seq() >= 0 ? 'reconnecting' : 'connecting');
+      on.connection(failures || position > 0 ? 'reconnecting' : 'connecting');
       if (source?.readyState === EventSource.CLOSED) void retry();
     };
   };

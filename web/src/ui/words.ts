@@ -1,7 +1,7 @@
 /** What the status line and the tab say of a run. */
 
+import type { Facts } from '../core/facts.ts';
 import { duration, plural, rate } from '../core/format.ts';
-import type { Facts } from './lab.svelte.ts';
 import type { Connection } from './watch.ts';
 
 type Pending = 'nothing' | 'waiting' | 'sending' | 'stopping';
