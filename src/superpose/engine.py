@@ -65,6 +65,13 @@ class Prompt(NamedTuple):
     token_ids: list[int]
 
 
+class Memory(NamedTuple):
+    """Bytes that an engine holds."""
+
+    weights: int
+    cache: int  # keys and values of the open lanes
+
+
 class Tokenizer(Protocol):
     """The model's own tokenizer. Text of users never becomes control tokens; template text may."""
 
@@ -156,6 +163,10 @@ class Engine(Protocol):
 
     def logits(self) -> FloatArray:
         """Logits of the last prefill (one row) or step (a row a lane), [n, vocab] float32; for checks."""
+        ...
+
+    def memory(self) -> Memory | None:
+        """What the engine holds at the moment, None where nobody counts it. Any thread may ask."""
         ...
 
     def release(self) -> None:

@@ -83,6 +83,19 @@ def _platform_cache() -> Path:
     return Path(platformdirs.user_cache_dir("superpose", appauthor=False))
 
 
+def canonical(name: str) -> str:
+    """The one name of a model that has several: an alias of the demo, a relative path."""
+    if name == "toy":
+        return name
+    if name.lower() in DEMO_ALIASES:
+        return DEMO
+    try:
+        path = Path(name).expanduser().absolute()
+        return str(path) if name and path.exists() else name
+    except (OSError, RuntimeError):  # too long for a path, ~ of nobody: `resolve` says so
+        return name
+
+
 def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
     """The files of a named model, fetched when they are not on this machine yet.
 

@@ -13,18 +13,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from superpose.decoding import Advance, Decoder, Plan, StrategyFailed, TokenTexts, plan, setting
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
 from superpose.events import Event
+from superpose.problems import BadInput
 from superpose.spec import RunSpec
 from superpose.store import Store
 from superpose.types import Distribution, Mixture
 
 CHUNK = 512  # prompt tokens read between two steps of the live lanes: bounds their stall
+PACE = 0.1  # share of a new step in the pace
 log = logging.getLogger("superpose")
 
 
@@ -43,6 +45,11 @@ class _Live:
         self.fed = Mixture.token(work.prompt.token_ids[-1])  # the last input, for asking anew
         self.cancelled = False
 
+    @property
+    def left(self) -> int:
+        """Steps that it still makes at most."""
+        return self.work.spec.T_total + len(self.work.transition) - (self.decoder.step if self.decoder else 0)
+
     def timing(self) -> dict[str, float]:
         """Seconds in queue, prompt and decoding, and steps a second."""
         steps = self.decoder.step if self.decoder else 0
@@ -53,6 +60,15 @@ class _Live:
             "decode_s": round(decode, 4),
             "tokens_per_second": round(steps / decode, 3) if decode else 0.0,
         }
+
+
+class Ahead(NamedTuple):
+    """A run that is not over, for people who wait."""
+
+    run: str
+    spec: RunSpec
+    status: Literal["queued", "running", "paused"]
+    left: int  # steps that it still makes at most
 
 
 class Runner:
@@ -66,16 +82,21 @@ class Runner:
         self._queue: deque[_Live] = deque()
         self._live: list[_Live] = []
         self._closing = False
+        self._door = threading.Lock()  # a run comes in whole or not at all
+        self.pace = 0.0  # seconds that a step takes of late; 0 before the first one
         self._thread = threading.Thread(target=self._work, name=f"superpose-{engine.info.name}", daemon=True)
         self._thread.start()
 
     def submit(self, spec: RunSpec) -> str:
         """The id of the queued run. Raises BadInput when this model cannot run the spec."""
         work = plan(spec.model_copy(update={"model": self.engine.info.model}), self.engine.info, self.engine.tokenizer)
-        run = self.store.create(work.spec.model_dump(mode="json"))
-        with self._wake:
-            self._queue.append(_Live(run, work))
-            self._wake.notify()
+        with self._door:
+            if self._closing:
+                raise BadInput("model", f"model {self.engine.info.model!r} is being unloaded; load it again")
+            run = self.store.create(work.spec.model_dump(mode="json"))
+            with self._wake:
+                self._queue.append(_Live(run, work))
+                self._wake.notify()
         return run
 
     def check(self, spec: RunSpec) -> list[str]:
@@ -102,9 +123,24 @@ class Runner:
         with self._wake:
             return [live.run for live in self._queue]
 
+    def ahead(self) -> list[Ahead]:
+        """The runs that are not over: live ones, then queued ones, first to start first."""
+        with self._wake:
+            return [
+                *(Ahead(live.run, live.work.spec, "running", live.left) for live in self._live),
+                *(Ahead(live.run, live.work.spec, "queued", live.left) for live in self._queue),
+            ]
+
+    def retire(self) -> bool:
+        """Refuses new runs from now on; False, and nothing has changed, while there are any."""
+        with self._door, self._wake:
+            self._closing = not self._queue and not self._live
+            self._wake.notify()
+            return self._closing
+
     def close(self) -> None:
         """Cancels what is live, ends the thread and frees the engine."""
-        with self._wake:
+        with self._door, self._wake:
             self._closing = True
             for live in [*self._queue, *self._live]:
                 live.cancelled = True
@@ -246,7 +282,10 @@ class Runner:
         now = time.perf_counter()
         for (live, event, _), ratio in zip(stepped, ratios, strict=True):
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
-            event["t_ms"] = round(1000 * (now - live.last), 3)
+            took = now - live.last
+            event["t_ms"] = round(1000 * took, 3)
+            if live.last > live.prefilled:  # the first step takes no pass of its own
+                self.pace += (took - self.pace) * (PACE if self.pace else 1)
             live.last = now
 
     def _feed(self, feeding: list[_Live]) -> None:

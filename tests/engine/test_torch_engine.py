@@ -494,3 +494,23 @@ def test_threads_stay_as_they_are_where_they_change_numbers():
     for _ in range(9):
         with pace.keep(lanes=1):
             assert torch.get_num_threads() == before
+
+
+def test_memory_counts_each_tensor_once_and_follows_the_lanes(build, engine_of):
+    model = build("llama")
+    parameters = sum(parameter.nbytes for parameter in model.parameters())
+    engine = engine_of(model)
+    weights, cache = engine.memory()
+    assert parameters <= weights < 1.1 * parameters  # packing may pad
+    assert cache == 0
+    lane = engine.open()
+    engine.prefill(lane, np.arange(5, dtype=np.int32), Readout())
+    small = engine.memory().cache
+    # Keys and values of 4 layers with 2 heads of 8 numbers, in float32.
+    assert small == 4 * 2 * (2 * 8 * 4) * 256
+    other = engine.open()
+    engine.prefill(other, np.arange(5, dtype=np.int32), Readout())
+    assert engine.memory().cache == 2 * small
+    engine.close(lane)
+    engine.close(other)
+    assert engine.memory() == (weights, 0)

@@ -21,6 +21,7 @@ from superpose.engine import (
     EngineOptions,
     LanesFull,
     LaneTooLong,
+    Memory,
     OutOfMemory,
     Progress,
     Readout,
@@ -34,7 +35,7 @@ from superpose.engines.torch_engine_check import LANES, POSITIONS, Trial, longes
 from superpose.engines.torch_engine_gguf import to_folder
 from superpose.engines.torch_engine_linear import pack
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
-from superpose.engines.torch_engine_memory import empty_cache, ran_out
+from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_readout import check_ask, read
 from superpose.engines.torch_engine_threads import Pace
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
@@ -77,6 +78,7 @@ class TorchEngine:
             model.set_attn_implementation(ATTENTION)
             parameters = model.num_parameters()  # before packing hides them
             layout = "packed" if pack(model) else "plain"
+            self._weights = held(model)
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         self._pace = Pace(adapt=False)
         report("self-check", 1, 2)
@@ -197,6 +199,10 @@ class TorchEngine:
         logits, rows = self._last
         found: FloatArray = logits.float().cpu().numpy()[rows]
         return found
+
+    def memory(self) -> Memory:
+        """Bytes of the weights, packed ones as they are, and of the cache's rows. Any thread may ask."""
+        return Memory(self._weights, self._slots.held())
 
     def release(self) -> None:
         """Lets go of the weights and caches; the engine is of no use afterwards."""

@@ -121,6 +121,11 @@ class Slots:
             stored[self.row[target], :, :upto] = stored[self.row[source], :, :upto]
         self.length[target] = upto
 
+    def held(self) -> int:
+        """Bytes of all keys and values. Another thread may ask while they come and go."""
+        stored = (getattr(layer, kind, None) for layer in self._layers for kind in ("keys", "values"))
+        return sum(tensor.nbytes for tensor in stored if tensor is not None)
+
     def clean(self, lanes: Sequence[int]) -> None:
         """Zeros what lies beyond the lanes' lengths: after numbers that were not finite.
 

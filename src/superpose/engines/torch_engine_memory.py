@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import nn
 
 
 def ran_out(error: BaseException) -> bool:
@@ -28,6 +29,13 @@ def free_bytes(device: torch.device) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # Windows
         return None
+
+
+def held(model: nn.Module) -> int:
+    """Bytes of all tensors of a model, each counted once; packed weights are attributes, and no parameters."""
+    own = (value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor))
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers(), *own)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def empty_cache(device: torch.device) -> None:

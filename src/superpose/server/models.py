@@ -54,6 +54,20 @@ def routes(shelf: Shelf) -> APIRouter:
         shelf.load(wanted.model)
         return shelf.describe()
 
+    @router.post("/models/unload", status_code=202)
+    def unload_model(wanted: ModelName) -> dict[str, Any]:
+        """Frees the memory of a model without runs, and forgets one that failed to load."""
+        shelf.unload(wanted.model)
+        return shelf.describe()
+
+    @router.get("/queue")
+    def queue() -> dict[str, Any]:
+        """The runs that are not over: status, position among a model's queued ones, seconds left at most.
+
+        `eta_s` is until a queued run starts or a running one ends.
+        """
+        return {"runs": shelf.describe()["queue"]}
+
     @router.post("/tokenize")
     def tokenize(words: Words) -> dict[str, Any]:
         """A text's tokens, or a prompt as the model gets it."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
@@ -15,6 +16,7 @@ from superpose.server.shelf import Shelf
 from superpose.store import Store, Stored
 
 BATCH_S = 0.02  # events that come within it travel together
+MODELS_S = 0.2  # between two documents of the models: runs change them with every step
 PING_S = 15.0
 POLL_S = 1.0  # another process may write to the same store, and rings no bell here
 
@@ -54,12 +56,17 @@ async def runs(store: Store, ids: Sequence[str], after: int, number: Callable[[S
 
 
 async def models(shelf: Shelf) -> AsyncIterator[str]:
-    """The models document now and after every change; for ever."""
+    """The models document now and after every change, some times a second at most; for ever."""
     async with Bell(shelf.listen) as bell:
+        said: dict[str, Any] = {}
         while True:
-            yield f"data: {json.dumps(shelf.describe())}\n\n"
-            await asyncio.sleep(BATCH_S)
-            while not await bell.rung(PING_S):
+            document = await run_in_threadpool(shelf.describe)
+            if document != said:
+                said = document
+                yield f"data: {json.dumps(document)}\n\n"
+            await asyncio.sleep(MODELS_S)
+            # A run leaves after its last event, which is the last to ring: while there are any, look again.
+            if not await bell.rung(POLL_S if said["queue"] else PING_S) and not said["queue"]:
                 yield ": ping\n\n"
 
 
