@@ -13,39 +13,34 @@ import logging
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from superpose.events import TERMINAL, Event, RunRecord, fold, queued
+from superpose.store_list import SHOWN, Lists, Page, Query, label, prompt, strategy, title
+from superpose.store_schema import MIGRATIONS
+from superpose.store_words import SEARCHED, Words
 
 log = logging.getLogger("superpose")
 
-MIGRATIONS = [
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, created_at TEXT NOT NULL, status TEXT NOT NULL, owner TEXT NOT NULL, spec TEXT NOT NULL,
-        name TEXT, tags TEXT NOT NULL DEFAULT '[]', steps INTEGER NOT NULL DEFAULT 0,
-        answer TEXT NOT NULL DEFAULT '', tokens_per_second REAL NOT NULL DEFAULT 0, error TEXT
-    );
-    CREATE TABLE events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        seq INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (run, seq)
-    );
-    CREATE INDEX events_run ON events (run, position);
-    """,
-]
 INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
 _LIVE = "status IN ('queued', 'running', 'paused')"
-_ANSWER_KEPT = 400  # characters of the answer that lists show
+_KEPT = timedelta(minutes=5)  # how long a deleted run can be restored for certain
+_SLICE = 500  # events of a deleted run that go in one transaction: it holds up those who write
 
 
 class UnknownRun(KeyError):
     """No run has this id."""
+
+
+class LiveRun(ValueError):
+    """The run with this id is live, and so cannot be deleted."""
 
 
 class StoreUnusable(RuntimeError):
@@ -62,6 +57,15 @@ class Stored(NamedTuple):
     data: str
 
 
+class Foreign(NamedTuple):
+    """A run of another store: its id there, its label, and its events, first to last, without `run` and `seq`."""
+
+    id: str
+    name: str | None
+    tags: list[str]
+    events: list[Event]
+
+
 class _Tally:
     """What lists show of a live run, counted as its events come."""
 
@@ -72,14 +76,14 @@ class _Tally:
     @property
     def text(self) -> str:
         """The beginning of the answer; of the thinking while there is none."""
-        return (self._texts["answer"] or self._texts["thinking"])[:_ANSWER_KEPT]
+        return self._texts["answer"] or self._texts["thinking"]
 
     def count(self, event: Event) -> None:
         self.seq += 1
         if event["type"] == "step":
             self.steps += 1
             phase = event["phase"]
-            if phase in self._texts and len(self._texts[phase]) < _ANSWER_KEPT:
+            if phase in self._texts and len(self._texts[phase]) < SEARCHED:
                 self._texts[phase] += event["text"]
 
 
@@ -94,22 +98,25 @@ class Store:
         self._listeners: set[Callable[[], None]] = set()
         self._tallies: dict[str, _Tally] = {}
         self._lost: set[str] = set()
+        self._reading = self._lock if folder is None else threading.RLock()
         try:
             if folder is not None:
                 (folder / "live").mkdir(parents=True, exist_ok=True)
                 self._alive = FileLock(self._lock_file(self._owner), thread_local=False)
                 self._alive.acquire()
             path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
-            self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._db = _connect(path)
+            self._reader = self._db if folder is None else _connect(path)  # of lists: they hold up no run
         except (OSError, sqlite3.Error) as error:
             self._end_life()
             raise StoreUnusable(f"the data folder {folder} cannot be used: {error}") from error
         try:
-            self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            self._words = self._migrate()
+            self._lists = Lists(self._words, self._reader, self._reading)
+            self.purge()
         except (sqlite3.Error, StoreUnusable) as error:
             self.close()
             if isinstance(error, StoreUnusable):
@@ -118,7 +125,8 @@ class Store:
 
     def close(self) -> None:
         """Closes the file."""
-        with self._lock:
+        with self._reading, self._lock:
+            self._reader.close()
             self._db.close()
         self._end_life()
 
@@ -131,14 +139,8 @@ class Store:
 
     def create(self, spec: dict[str, Any]) -> str:
         """The id of a new queued run, its first event on disk."""
-        run, created_at = secrets.token_hex(6), datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock, self._transaction():
-            self._db.execute(
-                "INSERT INTO runs (id, created_at, status, owner, spec) VALUES (?, ?, 'queued', ?, ?)",
-                (run, created_at, self._owner, _dump(spec)),
-            )
-            self._tallies[run] = _Tally()
-            self._insert(run, queued(spec, created_at))
+            run = self._begin(queued(spec, _now()))
         self._sync()
         self._ring()
         return run
@@ -154,6 +156,22 @@ class Store:
         if any(event["type"] in TERMINAL for _, event in batch):
             self._sync()
         self._ring()
+
+    def adopt(self, found: Sequence[Foreign]) -> list[str]:
+        """The new ids of runs that come from elsewhere, all or none; they count as imported."""
+        ids: dict[str, str] = {}
+        with self._lock, self._transaction():
+            for foreign in found:
+                first, *rest = foreign.events
+                ids[foreign.id] = run = self._begin(first, foreign.name, foreign.tags, imported=True)
+                for event in rest:
+                    self._insert(run, event)
+            for run in ids.values():  # a family that comes together stays one
+                parent = self._row(run)["parent"]
+                self._db.execute("UPDATE runs SET parent = ? WHERE id = ?", (ids.get(parent, parent), run))
+        self._sync()
+        self._ring()
+        return list(ids.values())
 
     def abandon(self, run: str) -> None:
         """Counts a run as failed in this process when its end cannot be written; recovery writes it later."""
@@ -176,19 +194,53 @@ class Store:
 
     def annotate(self, run: str, name: str | None, tags: list[str]) -> None:
         """Sets a run's name and tags. Raises UnknownRun."""
-        with self._lock:
-            done = self._db.execute("UPDATE runs SET name = ?, tags = ? WHERE id = ?", (name, _dump(tags), run))
-        if not done.rowcount:
-            raise UnknownRun(run)
-
-    def delete(self, run: str) -> None:
-        """Removes a run and its events. Raises UnknownRun."""
         with self._lock, self._transaction():
-            done = self._db.execute("DELETE FROM runs WHERE id = ?", (run,))
-            self._tallies.pop(run, None)
-        if not done.rowcount:
-            raise UnknownRun(run)
+            row = self._row(run)
+            spec = json.loads(row["spec"])
+            self._db.execute(
+                "UPDATE runs SET name = ?, tags = ?, title = ? WHERE id = ?",
+                (name, _dump(tags), title(name, spec), run),
+            )
+            self._db.execute("DELETE FROM tags WHERE place = ?", (row["place"],))
+            self._tag(row["place"], tags)
+            self._words.put(row["place"], label=label(name, tags, spec))
+
+    def delete(self, *runs: str) -> None:
+        """Hides runs everywhere, all or none; they can be restored for some minutes. Raises UnknownRun, LiveRun."""
+        with self._lock, self._transaction():
+            for run in runs:
+                self._row(run)
+            for run in self.live(runs):
+                raise LiveRun(run)
+            self._db.executemany("UPDATE runs SET deleted_at = ? WHERE id = ?", [(_now(), run) for run in runs])
+        self.purge()
         self._ring()
+
+    def restore(self, *runs: str) -> None:
+        """Brings deleted runs back, all or none. Raises UnknownRun when one is gone for good."""
+        with self._lock, self._transaction():
+            for run in runs:
+                if not self._rows("SELECT 1 FROM runs WHERE id = ?", (run,)):
+                    raise UnknownRun(run)
+            self._db.executemany("UPDATE runs SET deleted_at = NULL WHERE id = ?", [(run,) for run in runs])
+        self._ring()
+
+    def purge(self, seconds: float = 0.25) -> None:
+        """Removes runs for good that were deleted some minutes ago, as far as it comes in this time."""
+        before = (datetime.now(UTC) - _KEPT).isoformat(timespec="milliseconds")
+        end = time.monotonic() + seconds
+        expired = "SELECT id, place FROM runs WHERE deleted_at < ? LIMIT 1"
+        while self._rows(expired, (before,)):
+            with self._lock, self._transaction():
+                for row in self._rows(expired, (before,)):  # asked again: another process may purge too
+                    events = "SELECT position FROM events WHERE run = ? ORDER BY position LIMIT ?"
+                    gone = self._db.execute(f"DELETE FROM events WHERE position IN ({events})", (row["id"], _SLICE))
+                    if gone.rowcount < _SLICE:
+                        self._words.remove(row["place"])
+                        self._db.execute("DELETE FROM runs WHERE id = ?", (row["id"],))
+                        self._tallies.pop(row["id"], None)
+            if time.monotonic() > end:
+                return
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -223,8 +275,8 @@ class Store:
 
     def status(self, run: str) -> str:
         """A run's status. Raises UnknownRun."""
-        status: str = "failed" if run in self._lost else self._row(run)["status"]
-        return status
+        status: str = self._row(run)["status"]
+        return "failed" if run in self._lost else status
 
     def outcomes(self, runs: Sequence[str]) -> list[dict[str, Any]]:
         """What came of each run: status, seed, steps, and its whole answer once it is over. Raises UnknownRun."""
@@ -248,37 +300,20 @@ class Store:
         row = self._row(run)
         return {"name": row["name"], "tags": json.loads(row["tags"])}
 
-    def summaries(
-        self, search: str = "", limit: int = 50, before: int | None = None
-    ) -> tuple[list[dict[str, Any]], int | None]:
-        """Runs for lists, newest first, and the `before` of the next page (None = this is the last).
-
-        `search` looks in prompts, strategy names, names, tags and answers.
-        """
-        where, values = ["1"], []
-        if search:
-            fields = ("user", "system", "strategy.name")
-            columns = [*(f"json_extract(spec, '$.{field}')" for field in fields), "answer", "name", "tags"]
-            where.append("(" + " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in columns) + ")")
-            pattern = "%" + search.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
-            values += [pattern] * len(columns)
-        if before is not None:
-            where.append("rowid < ?")
-            values.append(str(before))
-        rows = self._rows(
-            "SELECT rowid, id, created_at, status, spec, name, tags, steps, answer, tokens_per_second, error FROM runs "
-            f"WHERE {' AND '.join(where)} ORDER BY rowid DESC LIMIT ?",
-            (*values, limit + 1),
-        )
-        found = []
-        for row in rows[:limit]:
-            about = {**dict(row), "spec": json.loads(row["spec"]), "tags": json.loads(row["tags"])}
-            del about["rowid"]
-            tally = self._tallies.get(row["id"])
+    def summaries(self, query: Query) -> Page:
+        """A page of runs for lists. Raises BadInput for a cursor that is none."""
+        page = self._lists.page(query)
+        for about in page.runs:
+            tally = self._tallies.get(about["id"])
             if tally is not None:  # live here: the columns are written at its end
-                about.update(steps=tally.steps, answer=tally.text)
-            found.append(about)
-        return found, rows[limit - 1]["rowid"] if len(rows) > limit else None
+                about.update(steps=tally.steps, answer=tally.text[:SHOWN])
+            if about["id"] in self._lost:
+                about["status"] = "failed"
+        return page
+
+    def facets(self) -> dict[str, list[dict[str, Any]]]:
+        """What lists can be filtered by, with how many runs each: strategies, models, statuses, tags."""
+        return self._lists.facets()
 
     # -- bell ---------------------------------------------------------------------------------------------
 
@@ -312,6 +347,49 @@ class Store:
 
     # -- inside -------------------------------------------------------------------------------------------
 
+    def _begin(self, event: Event, name: str | None = None, tags: Sequence[str] = (), imported: bool = False) -> str:
+        """The id of a new run that begins with this event."""
+        run, spec, created_at = secrets.token_hex(6), event["spec"], event["created_at"]
+        self._db.execute(
+            "INSERT INTO runs (id, created_at, status, owner, spec, name, tags, imported) "
+            "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
+            (run, created_at, self._owner, _dump(spec), name, _dump(tags), imported),
+        )
+        self._enlist(self._words, run, created_at, spec, name, tags, "")
+        self._tallies[run] = _Tally()
+        self._insert(run, event)
+        return run
+
+    def _enlist(
+        self, words: Words, run: str, created_at: str, spec: dict[str, Any], name: str | None, tags: Sequence[str],
+        answer: str,
+    ) -> None:  # fmt: skip
+        """Fills what lists and searches need of a run."""
+        place = self._place(datetime.fromisoformat(created_at))
+        fork = spec.get("fork") or {}
+        columns = {
+            "place": place, "title": title(name, spec), "strategy": strategy(spec), "model": spec.get("model") or "",
+            "seed": spec.get("seed") or 0, "parent": fork.get("run"), "fork_step": fork.get("step"),
+        }  # fmt: skip
+        settings = ", ".join(f"{column} = ?" for column in columns)
+        self._db.execute(f"UPDATE runs SET {settings} WHERE id = ?", (*columns.values(), run))
+        self._tag(place, tags)
+        words.put(place, label=label(name, tags, spec), prompt=prompt(spec), answer=answer)
+
+    def _place(self, created: datetime) -> int:
+        """The first free place at or after this time."""
+        place = 1000 * int(created.timestamp() * 1000)
+        while True:
+            ((last,),) = self._db.execute(
+                "SELECT max(place) FROM runs WHERE place BETWEEN ? AND ?", (place, place + 999)
+            )
+            if last is None or last < place + 999:
+                return place if last is None else int(last) + 1
+            place += 1000
+
+    def _tag(self, place: int, tags: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, place) for tag in tags])
+
     def _insert(self, run: str, event: Event) -> None:
         tally = self._tallies.get(run) or self._recount(run)
         kind = event["type"]
@@ -325,8 +403,10 @@ class Store:
             speed = (event.get("timing") or {}).get("tokens_per_second", 0.0)
             self._db.execute(
                 "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
-                (kind.removeprefix("run_"), tally.steps, tally.text, speed, event.get("error"), run),
+                (kind.removeprefix("run_"), tally.steps, tally.text[:SHOWN], speed, event.get("error"), run),
             )
+            (row,) = self._db.execute("SELECT place FROM runs WHERE id = ?", (run,))
+            self._words.put(row["place"], answer=tally.text)
 
     def _recount(self, run: str) -> _Tally:
         """The tally of a run that this process did not begin. Raises UnknownRun."""
@@ -339,7 +419,7 @@ class Store:
         return tally
 
     def _row(self, run: str) -> sqlite3.Row:
-        rows = self._rows("SELECT * FROM runs WHERE id = ?", (run,))
+        rows = self._rows("SELECT * FROM runs WHERE id = ? AND deleted_at IS NULL", (run,))
         if not rows:
             raise UnknownRun(run)
         return rows[0]
@@ -369,7 +449,7 @@ class Store:
             except sqlite3.Error as error:
                 log.warning("the run store could not be synced: %s", error)
 
-    def _migrate(self) -> None:
+    def _migrate(self) -> Words:
         """Brings the file to the newest schema, one numbered step at a time; another process may be doing it."""
         with self._transaction():
             done = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -381,6 +461,21 @@ class Store:
                 for statement in script.split(";"):
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            words = Words(self._db)
+            strays = "SELECT id, created_at, spec, name, tags, answer FROM runs WHERE place IS NULL ORDER BY rowid"
+            for run, created_at, spec, name, tags, answer in self._db.execute(strays).fetchall():
+                self._enlist(words, run, created_at, json.loads(spec), name, json.loads(tags), answer)
+            return words
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _dump(value: object) -> str:

@@ -11,6 +11,7 @@ from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import make_spec
 from superpose.store import Store
+from superpose.store_list import Query
 from superpose.strategy import Stop, Strategy
 from superpose.types import Mixture
 
@@ -282,7 +283,7 @@ def test_a_spec_the_model_cannot_run_is_refused_before_it_exists(lab):
     runner, store = lab()
     with pytest.raises(BadInput):
         runner.submit(make_spec({"user": "x" * 5000}))
-    assert store.summaries() == ([], None)
+    assert store.summaries(Query()).runs == []
 
 
 def test_the_record_is_complete_and_consistent(lab):

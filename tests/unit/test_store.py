@@ -7,12 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import pytest
 
-from superpose.store import INTERRUPTED, MIGRATIONS, Store, StoreUnusable, UnknownRun
+from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable, UnknownRun
+from superpose.store_list import Query
+from superpose.store_schema import MIGRATIONS
 
 SPEC = {"user": "hi", "model": "toy"}
+END = {"type": "run_finished", "timing": {"tokens_per_second": 9.0}}
 
 
 def step(number):
@@ -103,27 +107,51 @@ def test_writers_in_threads_lose_nothing(tmp_path):
         assert [stored.seq for stored in store.events([run], 0)] == list(range(51))
 
 
-def test_lists_page_search_and_label(tmp_path):
+def test_delete_hides_at_once_and_restore_brings_back(tmp_path):
     store = Store(tmp_path)
-    ids = [store.create({"user": f"question {i} 100%"}) for i in range(5)]
+    run, other = store.create(SPEC), store.create(SPEC)
+    for act in (store.delete, lambda run: store.delete(other, run)):
+        with pytest.raises(LiveRun, match=f"{run}|{other}"):
+            act(run)
+    store.append([(run, END), (other, END)])
+    store.delete(run)
+    assert store.live([run, "x"]) == set()
+    for act in (store.status, store.record, store.delete, store.label, lambda run: store.annotate(run, "x", [])):
+        with pytest.raises(UnknownRun):
+            act(run)
+    assert [row["id"] for row in store.summaries(Query()).runs] == [other]
+    store.restore(run, other)
+    assert store.record(run)["status"] == "finished"
+    with pytest.raises(UnknownRun):
+        store.delete(other, "nope")
+    assert store.status(other) == "finished"  # all or none
+    with pytest.raises(UnknownRun):
+        store.restore("nope")
 
-    def listed(*arguments, **named):
-        return [run["id"] for run in store.summaries(*arguments, **named)[0]]
 
-    page, following = store.summaries(limit=2)
-    assert [run["id"] for run in page] == ids[:2:-1]
-    store.delete(ids[3])  # the page's last run may go before the next page is asked for
-    assert listed(limit=9, before=following) == ids[2::-1]
-    assert store.summaries(limit=4)[1] is None
-    assert listed("question 2") == [ids[2]]
-    assert len(listed("100%")) == 4
-    assert listed("1%0") == []
-    assert listed("user") == []  # names of fields are not searched
-    store.annotate(ids[0], "first", ["kept"])
-    assert listed("kept") == [ids[0]]
-    store.append([(ids[1], step(0))])
-    assert {run["id"]: run["steps"] for run in store.summaries()[0]}[ids[1]] == 1  # also while it is live
-    assert store.record(ids[0])["tags"] == ["kept"]
+def test_deleted_runs_are_purged_after_some_minutes_bit_by_bit(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    run, kept = store.create({**SPEC, "user": "remarkable"}), store.create(SPEC)
+    store.append([(run, step(number)) for number in range(1200)])
+    store.append([(run, END), (kept, END)])
+    store.annotate(run, "first", ["tagged"])
+    store.delete(run)
+    store.purge()
+    assert len(store.events([run], 0, -1)) == 1202  # it can still be restored
+    store.close()
+    monkeypatch.setattr("superpose.store._KEPT", timedelta(0))
+    monkeypatch.setattr("superpose.store.time.monotonic", iter(range(100)).__next__)  # one look at the clock a slice
+    store = Store(tmp_path)
+    assert 0 < len(store.events([run], 0, -1)) < 1202
+    store.purge(10)
+    assert store.events([run], 0) == []
+    with pytest.raises(UnknownRun):
+        store.restore(run)
+    file = sqlite3.connect(tmp_path / "runs.sqlite3")
+    for table in ("runs", "words"):
+        assert file.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+    assert file.execute("SELECT count(*) FROM tags").fetchone() == (0,)
+    file.execute("INSERT INTO trigrams (trigrams, rank) VALUES ('integrity-check', 1)")
 
 
 def test_outcomes_hold_the_whole_answer_once_a_run_is_over(tmp_path):
@@ -140,17 +168,46 @@ def test_outcomes_hold_the_whole_answer_once_a_run_is_over(tmp_path):
         store.outcomes([run, "nowhere"])
 
 
-def test_delete_and_unknown(tmp_path):
+def test_unknown_runs(tmp_path):
     store = Store(tmp_path)
-    run = store.create(SPEC)
-    store.delete(run)
-    assert store.events([run], 0) == []
-    assert store.live([run, "x"]) == set()
     for act in (store.status, store.record, store.delete, store.label):
         with pytest.raises(UnknownRun):
-            act(run)
+            act("nope")
     with pytest.raises(UnknownRun):
-        store.append([(run, step(0))])
+        store.append([("nope", step(0))])
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(tmp_path):
+    (tmp_path / "live").mkdir()
+    file = sqlite3.connect(tmp_path / "runs.sqlite3")
+    file.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
+    for number, tags in enumerate((["kept", "kept"], [])):
+        spec = {"user": f"Straße {number}", "system": "s", "strategy": {"name": "nucleus"}, "model": "toy", "seed": 7}
+        created = f"2025-03-0{number + 1}T10:00:00.123+00:00"
+        file.execute(
+            "INSERT INTO runs VALUES (?, ?, 'finished', 'x', ?, 'old', ?, 4, 'It is 42.', 8.5, NULL)",
+            (f"run{number}", created, json.dumps(spec), json.dumps(tags)),
+        )
+        event = {"type": "run_queued", "run": f"run{number}", "seq": 0, "spec": spec, "created_at": created}
+        file.execute(
+            "INSERT INTO events (run, seq, type, data) VALUES (?, 0, 'run_queued', ?)",
+            (f"run{number}", json.dumps(event)),
+        )
+    file.commit()
+    file.close()
+    store = Store(tmp_path)
+    rows = store.summaries(Query()).runs
+    assert [row["id"] for row in rows] == ["run1", "run0"]
+    about = {name: rows[1][name] for name in ("strategy", "model", "seed", "steps", "parent", "imported", "name")}
+    assert about == {
+        "strategy": "nucleus", "model": "toy", "seed": 7, "steps": 4, "parent": None, "imported": False, "name": "old",
+    }  # fmt: skip
+    for query in (Query(tag="kept"), Query(search="STRASSE 0"), Query(search="42", tag="kept")):
+        assert [row["id"] for row in store.summaries(query).runs] == ["run0"]
+    assert store.record("run0")["spec"]["user"] == "Straße 0"
+    assert store.create(SPEC)
+    store.close()
+    assert len(Store(tmp_path).summaries(Query()).runs) == 3
 
 
 def test_a_run_whose_end_cannot_be_written_counts_as_failed(tmp_path):

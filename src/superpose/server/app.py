@@ -11,28 +11,20 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from superpose import __version__
 from superpose.events import RunRecord
-from superpose.problems import BadInput, check_text
-from superpose.server import models, problems, streams
+from superpose.problems import BadInput
+from superpose.server import library, models, problems, streams
 from superpose.server.guard import Guard
+from superpose.server.library import Run
 from superpose.server.problems import Problem
 from superpose.server.shelf import Shelf
 from superpose.spec import RunSpec, make_spec
 from superpose.store import Store
 from superpose.strategy import strategies
-
-
-class Label(BaseModel):
-    """What `PATCH /api/runs/{id}` sets; a field left out stays."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str | None = Field(None, max_length=200)
-    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] | None = Field(None, max_length=20)
 
 
 class Created(BaseModel):
@@ -49,16 +41,9 @@ async def body(request: Request) -> Any:
         raise Problem(400, f"the body is not valid JSON: {error}") from error
 
 
-def known_run(request: Request, run: str) -> str:
-    """The id in the path. Raises UnknownRun, before the first byte of any answer."""
-    request.app.state.store.status(run)
-    return run
-
-
 _SPEC_SCHEMA = RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
 MOST = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
 Body = Annotated[Any, Depends(body)]
-Run = Annotated[str, Depends(known_run)]
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MOST)]
 After = Annotated[int | None, Query(ge=-1, le=MOST)]
 
@@ -87,6 +72,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     problems.install(app)
 
     app.state.store = store
+    app.include_router(library.routes(store))
     app.include_router(models.routes(shelf))
 
     @app.get("/healthz")
@@ -115,38 +101,10 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         spec = make_spec(given)
         return {"warnings": shelf.runner(spec.model).check(spec)}
 
-    @app.get("/api/runs")
-    def list_runs(
-        search: Annotated[str, Query(max_length=200)] = "",
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        before: Annotated[int | None, Query(ge=0, le=MOST)] = None,
-    ) -> dict[str, Any]:
-        """Runs, newest first; `next` is the `before` of the following page."""
-        found, following = store.summaries(search, limit, before)
-        return {"runs": found, "next": following}
-
     @app.get("/api/runs/{run}")
     def read_run(run: Run) -> RunRecord:
         """The whole record of a run."""
         return store.record(run)
-
-    @app.patch("/api/runs/{run}")
-    def label_run(run: Run, label: Label) -> dict[str, Any]:
-        """Sets a run's name and tags."""
-        before = store.label(run)
-        name = label.name if "name" in label.model_fields_set else before["name"]
-        tags = label.tags if label.tags is not None else before["tags"]
-        for field, text in [("name", name or ""), *(("tags", tag) for tag in tags)]:
-            check_text(field, text)
-        store.annotate(run, name, tags)
-        return store.label(run)
-
-    @app.delete("/api/runs/{run}", status_code=204)
-    def delete_run(run: Run) -> None:
-        """Removes a run that is not live."""
-        if store.live([run]):
-            raise Problem(409, f"run {run} is live; cancel it first")
-        store.delete(run)
 
     @app.post("/api/runs/{run}/cancel", status_code=202)
     def cancel_run(run: Run) -> dict[str, Any]:

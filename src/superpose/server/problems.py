@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from superpose.problems import BadInput, clip, from_errors
-from superpose.store import UnknownRun
+from superpose.store import LiveRun, UnknownRun
 
 
 class Problem(Exception):
@@ -49,6 +49,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UnknownRun)
     async def _unknown_run(_: Request, error: UnknownRun) -> JSONResponse:
         return response(404, f"there is no run {clip(str(error.args[0]))!r}")
+
+    @app.exception_handler(LiveRun)
+    async def _live_run(_: Request, error: LiveRun) -> JSONResponse:
+        return response(409, f"run {error.args[0]} is live; cancel it first")
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:

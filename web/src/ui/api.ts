@@ -20,8 +20,9 @@ export interface RunSummary {
   id: string;
   created_at: string;
   status: string;
-  spec: { user: string; strategy: { name: string } };
   name: string | null;
+  strategy: string;
+  user: string; // its beginning
   steps: number;
   answer: string;
 }
