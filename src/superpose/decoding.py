@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections import deque
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from superpose import rng
 from superpose.engine import EngineInfo, Prompt, Readout, Tokenizer
 from superpose.events import Believed, EndedBy, Event, Phase
 from superpose.problems import BadInput
+from superpose.replay import Past, belief_of, relabelled, suffices
 from superpose.spec import RunSpec
-from superpose.strategy import Setting, Step, Stop
+from superpose.strategy import Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
+State = Literal["none", "rebuilt", "restarted", "new"]
 SHOWN = 16  # candidates a record shows at least
 MOST_SHOWN = 64
 
@@ -43,6 +45,41 @@ class Plan(NamedTuple):
     spec: RunSpec
     prompt: Prompt
     transition: list[int]
+    past: Past | None = None  # what a fork begins with
+    state: State = "new"  # how the strategy's state of a fork is come by
+
+
+def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> Plan:
+    """The plan of a fork; `parent` is its parent's spec.
+
+    Raises BadInput where the model or the spec does not fit what the parent recorded.
+    """
+    spec, strategy = work.spec, work.spec.strategy
+    if not past.prompt:
+        raise BadInput("fork.run", "the run to branch from has not started: it has nothing to begin with")
+    if past.prompt != work.prompt.token_ids:
+        raise BadInput(
+            "model", f"{info.model} reads the prompt as other tokens than the parent's model did; a fork needs the same"
+        )
+    past = relabelled(past, parent["T_e"] > 0, strategy)
+    used = sum(event["phase"] != "transition" for event in past.steps)
+    if used >= spec.T_total:
+        raise BadInput(
+            "T_total", f"T_total must be above the {used} steps that the fork begins with; got {spec.T_total}"
+        )
+    fed = [each["id"] for event in past.steps for each in event["fed"]]
+    fed += spec.fork.mixture.ids if spec.fork and spec.fork.mixture else []
+    if max(fed, default=0) >= info.vocab:
+        raise BadInput("fork.mixture", f"token {max(fed)} is not in the vocabulary of {info.vocab} of {info.model}")
+    state: State = "new"
+    if strategy.to_json() == parent["strategy"]:
+        memory = strategy.memory()
+        state = "none" if memory == "nothing" else "rebuilt" if suffices(strategy, past.steps) else "restarted"
+    told = past.following
+    temperature: float = parent["temperature"]
+    if told is not None and told["phase"] == "answer" and parent["answer"]["temperature"] is not None:
+        temperature = parent["answer"]["temperature"]
+    return work._replace(past=past._replace(temperature=temperature), state=state)
 
 
 def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
@@ -97,6 +134,20 @@ def setting(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer, texts: TokenT
     )  # fmt: skip
 
 
+def repetition(spec: RunSpec, seeds: int) -> list[str]:
+    """What a careful colleague would say of running a spec with so many seeds."""
+    if seeds < 2:
+        return []
+    if spec.temperature == 0 and spec.answer_temperature == 0:
+        return [f"At temperature 0 all {seeds} seeds draw the same tokens."]
+    if spec.strategy.deterministic and spec.T_e > 0:
+        same = f"{spec.strategy.name} is deterministic: all {seeds} seeds think the same steps"
+        if spec.answer_temperature == 0:
+            return [f"{same}, and answer the same at temperature 0."]
+        return [f"{same}; only their answers are drawn anew."]
+    return []
+
+
 class TokenTexts:
     """The texts of a model's tokens for people, looked up once each."""
 
@@ -135,10 +186,12 @@ class Decoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._mixes_throughout = not work.spec.strategy.thinks
         self._phase: Phase = "thinking" if work.spec.T_e and not self._mixes_throughout else "answer"
-        try:
-            self._mix = work.spec.strategy.begin(setting(work.spec, info, tokenizer, texts))
-        except Exception as error:
-            raise self._failed(f"raised {type(error).__name__}: {error}") from error
+        self._setting = setting(work.spec, info, tokenizer, texts)
+        self._mix = self._begin()
+        self._edit = work.spec.fork.mixture.mixture() if work.spec.fork and work.spec.fork.mixture else None
+        self.state = work.state
+        if work.past is not None:
+            self._recall(work.past)
 
     def ask(self) -> Readout:
         """What is to be known about the position of the next `advance`."""
@@ -156,6 +209,11 @@ class Decoder:
     def advance(self, d: Distribution) -> Advance:
         """The events of this position and what to feed at it. Raises StrategyFailed."""
         events: list[Event] = []
+        if self._edit is not None:
+            return self._feed(d, self._edited(d, self._edit), events)
+        if self._phase == "thinking" and self._in_phase >= self.spec.T_e:  # a fork with fewer steps than its past
+            self._end(events, "T_e", f"T_e = {self.spec.T_e} reached")
+            return Advance(events, None, "again")
         if self._phase == "thinking":
             chosen = self._think(d, events)
             if chosen is not None and chosen.kind == "sampled" and int(chosen.ids[0]) in self._info.eog_ids:
@@ -184,6 +242,57 @@ class Decoder:
             self._close(events, "cancelled", f"stopped at step {self.step}")
         self.finished = True
         return events
+
+    def _begin(self) -> Mix:
+        try:
+            return self.spec.strategy.begin(self._setting)
+        except Exception as error:
+            raise self._failed(f"raised {type(error).__name__}: {error}") from error
+
+    def _recall(self, past: Past) -> None:
+        """Goes through a recorded beginning: counters, open characters, and the strategy's state where it is kept."""
+        for event in past.events:
+            if event["type"] == "phase_ended":
+                if self._forced:
+                    self._utf8.reset()
+                self._enter("transition" if self._forced else "answer")
+                continue
+            if event["phase"] != self._phase:  # the parent's transition was shorter
+                self._enter(event["phase"])
+            token = event["token"]["id"]
+            if not self._tokenizer.is_control(token):
+                self._utf8.decode(self._tokenizer.token_bytes(token))
+            if self.state == "rebuilt" and (self._phase == "thinking" or self._mixes_throughout):
+                self._rethink(event)
+            self.step += 1
+            self._in_phase += 1
+            if self._phase != "transition":
+                self._used += 1
+                continue
+            if self._forced:
+                self._forced.popleft()
+            if not self._forced:
+                self._utf8.reset()
+                self._enter("answer")
+
+    def _rethink(self, event: Event) -> None:
+        """Runs the strategy over a recorded belief for its state; what it chooses was fed already."""
+        try:
+            self._mix(belief_of(event), Step(self.step, self.spec.seed))
+        except Exception:  # a record is less than a belief, and a strategy is foreign code
+            self.state, self._mix = "restarted", self._begin()
+
+    def _edited(self, d: Distribution, edit: Mixture) -> Mixture:
+        """What was chosen by hand for this step; the strategy sees the step, but has no say."""
+        self._edit = None
+        if self._phase == "transition":
+            self._forced.popleft()
+        elif self._phase == "thinking" or self._mixes_throughout:
+            try:
+                self._mix(d, Step(self.step, self.spec.seed))
+            except Exception as error:
+                raise self._failed(f"raised {type(error).__name__}: {error}") from error
+        return edit
 
     def _think(self, d: Distribution, events: list[Event]) -> Mixture | None:
         """What the strategy feeds, or None when thinking has ended instead."""
@@ -273,7 +382,7 @@ class Decoder:
             }
         )
 
-    def _enter(self, phase: Literal["transition", "answer"]) -> None:
+    def _enter(self, phase: Phase) -> None:
         self._phase, self._in_phase = phase, 0
 
     def _record(self, d: Distribution, chosen: Mixture) -> Event:
@@ -311,7 +420,8 @@ class Decoder:
             event["rescale"] = chosen.rescale
         if chosen.noise is not None:
             event["noise"] = chosen.noise.gamma
-        if chosen.kind == "mixture" and self._mixes_throughout:
+        throughout = chosen.kind == "mixture" and self._mixes_throughout
+        if throughout or (d.drawn != token and self._phase != "transition"):
             event["drawn"] = self._believed(d.drawn, d.drawn_prob)
         if len(order) > MOST_SHOWN:
             rest = float(chosen.weights[order[MOST_SHOWN:]].sum(dtype=np.float64))
@@ -328,14 +438,17 @@ class Decoder:
 def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
     """The token shown for a step and its probability; None when it was no candidate.
 
-    A mixture shows its most probable candidate; a forced token may be too unlikely to be among the candidates.
+    A mixture shows its most probable candidate unless it names another; a forced token may be too unlikely to be among
+    the candidates.
     """
-    if d.drawn == (chosen.shown if chosen.kind == "mixture" else int(chosen.ids[0])):
-        return d.drawn, d.drawn_prob
-    believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
-    if believed.size:
-        return int(d.ids[believed[0]]), float(d.probs[believed[0]])
-    return int(chosen.ids[np.argmax(chosen.weights)]), None
+    shown = chosen.shown if chosen.kind == "mixture" else int(chosen.ids[0])
+    if shown is None:
+        believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
+        shown = int(d.ids[believed[0]] if believed.size else chosen.ids[np.argmax(chosen.weights)])
+    if shown == d.drawn:
+        return shown, d.drawn_prob
+    place = np.flatnonzero(d.ids == shown)
+    return shown, float(d.probs[place[0]]) if place.size else None
 
 
 def _short(value: float) -> float:

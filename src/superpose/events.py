@@ -62,7 +62,10 @@ class StepRecord(TypedDict):
     combine: Combine
     rescale: NotRequired[Rescale | float]
     noise: NotRequired[float]  # its gamma
-    drawn: NotRequired[Believed]  # of a mixture in the answer: the token that was drawn, which is the text
+    noise_seed: NotRequired[int]  # of a step copied from a parent with another seed
+    drawn: NotRequired[
+        Believed
+    ]  # the token that was drawn, where it is not simply what was fed; in the answer the text
     believed: list[Believed]  # likeliest first, at most 64
     tail: float  # probability outside `believed`
     entropy: float  # nats, at the temperature
@@ -77,6 +80,16 @@ class PromptRecord(TypedDict):
 
     text: str
     token_ids: list[int]
+
+
+class Replay(TypedDict):
+    """How well a run that feeds recorded mixtures again agrees with the record."""
+
+    steps: int  # fed again
+    error: float | None  # largest difference in a probability at the step after them; null = nothing to compare
+    words: str
+    state: str  # of the strategy: "none", "rebuilt", "restarted", "new", "kept"
+    state_words: str
 
 
 class PhaseRecord(TypedDict):
@@ -113,6 +126,7 @@ class RunRecord(TypedDict):
     answer: PhaseRecord
     text: str
     timing: Timing
+    replay: Replay | None  # of a fork
     error: str | None
 
 
@@ -133,7 +147,7 @@ def fold(run: str, events: Iterable[Event], name: str | None = None, tags: Itera
         "answer": {"text": "", "steps": 0, "ended_by": None, "reason": None},
         "text": "",
         "timing": {"queue_s": 0.0, "prefill_s": 0.0, "decode_s": 0.0, "tokens_per_second": 0.0},
-        "error": None,
+        "replay": None, "error": None,
     }  # fmt: skip
     texts: list[tuple[Phase, str]] = []
     for event in events:
@@ -155,6 +169,13 @@ def fold(run: str, events: Iterable[Event], name: str | None = None, tags: Itera
                 texts.append((event["phase"], event["text"]))
                 if event["phase"] != "transition":
                     record["thinking" if event["phase"] == "thinking" else "answer"]["steps"] += 1
+            case "run_paused":
+                record["status"] = "paused"
+            case "run_resumed":
+                record["status"] = event["status"]
+            case "replayed" if event["state"] != "kept":  # else its own: a pause that outlived the cache
+                replay: Any = {key: event[key] for key in event if key not in ("type", "run", "seq")}
+                record["replay"] = replay
             case "phase_ended":
                 phase = record["thinking" if event["phase"] == "thinking" else "answer"]
                 phase["ended_by"], phase["reason"] = event["ended_by"], event["reason"]

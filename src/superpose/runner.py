@@ -1,7 +1,8 @@
-"""Drives many decoders over the lanes of one engine: queue, cancel, one forward pass for all.
+"""Drives many decoders over the lanes of one engine: queue, pause, cancel, forks, one forward pass for all.
 
-One thread owns the engine. Each turn it admits queued runs, reads one chunk of one new prompt, writes the events
-of all live lanes in one transaction and feeds all their mixtures in one step. A run's failure is its own.
+One thread owns the engine. Each turn it admits queued runs, reads one chunk of one new prompt (or of what a fork
+begins with), writes the events of all live lanes in one transaction and feeds all their mixtures in one step. A run's
+failure is its own. A paused run keeps its lane for a while; then it goes on by feeding what it recorded again.
 """
 
 from __future__ import annotations
@@ -17,49 +18,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from superpose.decoding import Advance, Decoder, Plan, StrategyFailed, TokenTexts, plan, setting
+from superpose.decoding import Advance, Decoder, StrategyFailed, TokenTexts, branch, plan, repetition, setting
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
 from superpose.events import Event
-from superpose.problems import BadInput
+from superpose.live import Live
+from superpose.problems import BadInput, clip
+from superpose.replay import MOST_KEPT, Past, belief_of, copies, cut, difference, is_partial, mixture_of, report
 from superpose.spec import RunSpec
-from superpose.store import Store
+from superpose.store import Feed, Store, UnknownRun
 from superpose.types import Distribution, Mixture
 
-CHUNK = 512  # prompt tokens read between two steps of the live lanes: bounds their stall
+CHUNK = 512  # inputs read between two steps of the live lanes: bounds their stall
 PACE = 0.1  # share of a new step in the pace
+HOLD_S = 300.0  # for which a paused run keeps its lane, unless another run needs it
 log = logging.getLogger("superpose")
-
-
-class _Live:
-    """One run between submission and end."""
-
-    def __init__(self, run: str, work: Plan) -> None:
-        self.run = run
-        self.work = work
-        self.submitted = time.perf_counter()
-        self.started = self.prefilled = self.last = 0.0
-        self.lane: int | None = None
-        self.read = 0  # prompt tokens that the lane holds
-        self.decoder: Decoder | None = None
-        self.belief: Distribution | None = None
-        self.fed = Mixture.token(work.prompt.token_ids[-1])  # the last input, for asking anew
-        self.cancelled = False
-
-    @property
-    def left(self) -> int:
-        """Steps that it still makes at most."""
-        return self.work.spec.T_total + len(self.work.transition) - (self.decoder.step if self.decoder else 0)
-
-    def timing(self) -> dict[str, float]:
-        """Seconds in queue, prompt and decoding, and steps a second."""
-        steps = self.decoder.step if self.decoder else 0
-        decode = max(0.0, self.last - self.prefilled) if steps else 0.0
-        return {
-            "queue_s": round(max(0.0, (self.started or time.perf_counter()) - self.submitted), 4),
-            "prefill_s": round(max(0.0, self.prefilled - self.started), 4),
-            "decode_s": round(decode, 4),
-            "tokens_per_second": round(steps / decode, 3) if decode else 0.0,
-        }
 
 
 class Ahead(NamedTuple):
@@ -72,15 +44,16 @@ class Ahead(NamedTuple):
 
 
 class Runner:
-    """The runs of one engine. `submit` and `cancel` may be called from any thread."""
+    """The runs of one engine. What comes before `close`, and `close`, may be called from any thread."""
 
-    def __init__(self, engine: Engine, store: Store) -> None:
+    def __init__(self, engine: Engine, store: Store, *, hold_s: float = HOLD_S) -> None:
         self.engine = engine
         self.store = store
+        self._hold_s = hold_s
         self._texts = TokenTexts(engine.tokenizer)
         self._wake = threading.Condition()
-        self._queue: deque[_Live] = deque()
-        self._live: list[_Live] = []
+        self._queue: deque[Live] = deque()
+        self._live: list[Live] = []
         self._closing = False
         self._door = threading.Lock()  # a run comes in whole or not at all
         self.pace = 0.0  # seconds that a step takes of late; 0 before the first one
@@ -89,30 +62,70 @@ class Runner:
 
     def submit(self, spec: RunSpec) -> str:
         """The id of the queued run. Raises BadInput when this model cannot run the spec."""
-        work = plan(spec.model_copy(update={"model": self.engine.info.model}), self.engine.info, self.engine.tokenizer)
+        info = self.engine.info
+        work = plan(spec.model_copy(update={"model": info.model}), info, self.engine.tokenizer)
+        events: list[Event] = []
+        recorded: list[Mixture] = []
+        partial = False
+        if spec.fork is not None:
+            try:
+                parent = self.store.spec(spec.fork.run)
+            except UnknownRun as error:
+                raise BadInput("fork.run", f"there is no run {clip(spec.fork.run)!r} to branch from") from error
+            past = self._past(spec.fork.run, spec.fork.step)
+            recorded, partial = self._mixtures(spec.fork.run, parent["seed"], past)
+            work = branch(work, past, parent, info)
+            events = copies(work.past or past, parent["seed"])
         with self._door:
             if self._closing:
-                raise BadInput("model", f"model {self.engine.info.model!r} is being unloaded; load it again")
-            run = self.store.create(work.spec.model_dump(mode="json"))
+                raise BadInput("model", f"model {info.model!r} is being unloaded; load it again")
+            run = self.store.create(work.spec.model_dump(mode="json"), events)
+            live = Live(run, work, recorded)
+            live.partial = partial
             with self._wake:
-                self._queue.append(_Live(run, work))
+                self._queue.append(live)
                 self._wake.notify()
         return run
 
-    def check(self, spec: RunSpec) -> list[str]:
-        """What a careful colleague would say of the spec on this model. Raises BadInput as `submit` does."""
+    def check(self, spec: RunSpec, repeats: int = 1) -> list[str]:
+        """What a careful colleague would say of the spec, run with so many seeds on this model.
+
+        Raises BadInput as `submit` does.
+        """
         info, tokenizer = self.engine.info, self.engine.tokenizer
         work = plan(spec, info, tokenizer)
-        return spec.strategy.warnings(setting(work.spec, info, tokenizer, self._texts))
+        said = spec.strategy.warnings(setting(work.spec, info, tokenizer, self._texts))
+        return [*said, *repetition(spec, repeats)]
 
     def cancel(self, run: str) -> bool:
         """Asks for a run's end, which comes within one step; False when it is not queued or live here."""
+        return self._ask(run, lambda live: setattr(live, "cancelled", True))
+
+    def pause(self, run: str) -> bool:
+        """Asks a run to wait, which it does within one step; False when it is not queued or live here."""
+        return self._ask(run, lambda live: setattr(live, "hold", True))
+
+    def resume(self, run: str) -> bool:
+        """Asks a paused run to go on; False when it is not queued or live here."""
+        return self._ask(run, lambda live: setattr(live, "hold", False))
+
+    def advance(self, run: str, steps: int) -> bool:
+        """Asks a paused run for single steps; False when it is not paused here."""
+
+        def credit(live: Live) -> bool:
+            if live.hold and not live.cancelled:
+                live.credit = min(live.credit + steps, live.work.spec.T_total)
+            return live.hold and not live.cancelled
+
+        return self._ask(run, credit)
+
+    def _ask(self, run: str, wish: Callable[[Live], object]) -> bool:
+        """Whether the run is queued or live here and its wish was taken (a wish may answer False)."""
         with self._wake:
             found = [live for live in [*self._queue, *self._live] if live.run == run]
-            for live in found:
-                live.cancelled = True
+            taken = [wish(live) is not False for live in found]
             self._wake.notify()
-        return bool(found)
+        return any(taken)
 
     def text(self, token: int) -> str:
         """A token's text for people."""
@@ -121,14 +134,20 @@ class Runner:
     def waiting(self) -> list[str]:
         """The queued runs, first to start first."""
         with self._wake:
-            return [live.run for live in self._queue]
+            return [live.run for live in self._queue if live.active]
 
     def ahead(self) -> list[Ahead]:
         """The runs that are not over: live ones, then queued ones, first to start first."""
         with self._wake:
             return [
-                *(Ahead(live.run, live.work.spec, "running", live.left) for live in self._live),
-                *(Ahead(live.run, live.work.spec, "queued", live.left) for live in self._queue),
+                *(
+                    Ahead(live.run, live.work.spec, "paused" if live.paused else "running", live.left)
+                    for live in self._live
+                ),
+                *(
+                    Ahead(live.run, live.work.spec, "paused" if live.paused else "queued", live.left)
+                    for live in self._queue
+                ),
             ]
 
     def retire(self) -> bool:
@@ -153,8 +172,8 @@ class Runner:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not self._queue and not self._live and not self._closing:
-                    self._wake.wait()
+                while not self._closing and not self._restless():
+                    self._wake.wait(self._patience())
                 if self._closing and not self._queue and not self._live:
                     return
             try:
@@ -163,14 +182,73 @@ class Runner:
                 log.exception("the runner failed")
                 self._fail_all(f"{type(error).__name__}: {error}")
 
+    def _restless(self) -> bool:
+        """Whether any run needs attention, or a pause has outlived its lane."""
+        lives = [*self._queue, *self._live]
+        return any(live.restless or live.until <= time.monotonic() for live in lives)
+
+    def _patience(self) -> float | None:
+        """Seconds until the next pause outlives its lane; None when there is none."""
+        next_end = min((live.until for live in self._live), default=math.inf)
+        return None if next_end == math.inf else max(0.0, next_end - time.monotonic())
+
     def _turn(self) -> None:
         """One turn: admit, read a chunk of a prompt, one step for every lane that has a belief."""
         self._sweep()
+        self._settle()
         self._admit()
-        reading = next((live for live in self._live if live.belief is None), None)
+        active = [live for live in self._live if live.active]
+        reading = next((live for live in active if not live.loaded), None)
         if reading is not None:
             self._guard([reading], lambda: self._read(reading))
-        self._step([live for live in self._live if live.belief is not None])
+        self._step([live for live in active if live.loaded and live.lane is not None])
+
+    def _settle(self) -> None:
+        """Says who waits and who goes on again, and takes the lanes of those who have waited for long."""
+        batch: list[tuple[str, Event]] = []
+        with self._wake:
+            lives = [*self._queue, *self._live]
+            for live in [live for live in lives if live.hold != live.paused]:
+                live.paused = live.hold
+                if live.paused:
+                    step = live.decoder.step if live.decoder else 0
+                    held = self._hold_s if live.lane is not None else 0
+                    live.until = time.monotonic() + held if held else math.inf
+                    batch.append((live.run, {"type": "run_paused", "step": step, "held_s": held}))
+                else:
+                    live.credit, live.until = 0, math.inf
+                    live.last = time.perf_counter()
+                    status = "running" if live.started else "queued"
+                    batch.append((live.run, {"type": "run_resumed", "status": status}))
+        if batch:
+            self.store.append(batch)
+        for live in [live for live in self._live if live.until <= time.monotonic() and not live.credit]:
+            self._park(live)
+
+    def _park(self, live: Live) -> None:
+        """Takes a paused run's lane; it goes back to the queue's head and later feeds what it recorded again."""
+        lane = live.give_up()
+        if lane is not None:
+            self.engine.close(lane)
+        if live.belief is not None and live.decoder is not None:
+            past = self._past(live.run, live.decoder.step)
+            live.recorded, live.partial = self._mixtures(live.run, live.work.spec.seed, past)
+        with self._wake:
+            self._live.remove(live)
+            self._queue.appendleft(live)
+        self.store.append([(live.run, {"type": "lane_released"})])
+
+    def _past(self, run: str, step: int) -> Past:
+        return cut(self.store.past(run, step), step)
+
+    def _mixtures(self, run: str, seed: int, past: Past) -> tuple[list[Mixture], bool]:
+        """What a recorded run was fed, and whether some of that was not kept."""
+        kept = {
+            feed.step: (np.frombuffer(feed.ids, "<i4"), np.frombuffer(feed.weights, "<f4"))
+            for feed in self.store.feeds(run, len(past.steps))
+        }
+        fed = [mixture_of(event, seed, kept) for event in past.steps]
+        return fed, any(map(is_partial, past.steps, fed))
 
     def _sweep(self) -> None:
         """Ends cancelled runs."""
@@ -192,16 +270,22 @@ class Runner:
         """Gives queued runs a lane, in order, while there are any."""
         while True:
             with self._wake:
-                live = self._queue[0] if self._queue else None
+                live = next((live for live in self._queue if live.active), None)
             if live is None:
                 return
             try:
                 live.lane = self.engine.open()
             except LanesFull:
-                return
+                waiting = [other for other in self._live if not other.active]
+                if not waiting:
+                    return
+                self._park(min(waiting, key=lambda other: other.until))
+                continue
             with self._wake:
-                self._queue.popleft()
+                self._queue.remove(live)
                 self._live.append(live)
+            if live.started:  # it was paused, and had a lane before
+                continue
             info = self.engine.info
             live.started = time.perf_counter()
             started: Event = {
@@ -219,25 +303,51 @@ class Runner:
             }
             self.store.append([(live.run, started)])
 
-    def _read(self, live: _Live) -> None:
-        """Reads one chunk of the prompt; the last one gives the first belief."""
+    def _read(self, live: Live) -> None:
+        """Feeds one chunk of the prompt or of a record; the last one gives the belief to go on with."""
         if live.decoder is None:
             live.decoder = Decoder(live.work, self.engine.info, self.engine.tokenizer, self._texts)
         assert live.lane is not None
-        ids = live.work.prompt.token_ids[live.read : live.read + CHUNK]
-        belief = self.engine.prefill(live.lane, np.array(ids, np.int32), live.decoder.ask())
-        live.read += len(ids)
-        if live.read == len(live.work.prompt.token_ids):
-            live.prefilled = live.last = time.perf_counter()
-            self.store.append([(live.run, {"type": "prefilled", "prefill_s": live.timing()["prefill_s"]})])
+        inputs = live.unread(CHUNK)
+        ask = live.decoder.ask()
+        past = live.work.past if live.belief is None else None
+        checked = past.following if past is not None else None
+        temperature = ask.temperature if past is None or checked is None else past.temperature
+        belief = self.engine.prefill(live.lane, inputs, ask._replace(temperature=temperature))
+        live.read += len(inputs)
+        if not live.loaded:
+            return
+        batch: list[Event] = []
+        if not live.prefilled:
+            live.prefilled = time.perf_counter()
+            batch.append({"type": "prefilled", "prefill_s": live.timing()["prefill_s"]})
+        if live.belief is not None:  # the lane was given up in a pause; what it believed is known
+            batch.append(self._replayed(live, difference(belief, live.belief), "kept"))
+        else:
+            if past is not None:
+                error = None if checked is None else difference(belief, belief_of(checked))
+                batch.append(self._replayed(live, error, live.decoder.state))
+            if temperature != ask.temperature:
+                belief = self._anew(live)
             live.belief = belief
+        live.last = time.perf_counter()
+        self.store.append([(live.run, event) for event in batch])
 
-    def _step(self, ready: list[_Live]) -> None:
+    def _replayed(self, live: Live, error: float | None, state: str) -> Event:
+        return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.partial)}
+
+    def _anew(self, live: Live) -> Distribution:
+        """The belief at the lane's end as the decoder asks for it now."""
+        assert live.decoder is not None and live.lane is not None
+        self.engine.rollback(live.lane, self.engine.length(live.lane) - 1)
+        return self.engine.step([live.lane], [live.fed], [live.decoder.ask()])[0]
+
+    def _step(self, ready: list[Live]) -> None:
         """Decides for every lane, writes the events in one transaction, feeds all mixtures in one pass."""
         batch: list[tuple[str, Event]] = []
-        stepped: list[tuple[_Live, Event, Mixture]] = []
-        feeding: list[_Live] = []
-        ended: list[_Live] = []
+        stepped: list[tuple[Live, Event, Mixture]] = []
+        feeding: list[Live] = []
+        ended: list[Live] = []
         for live in ready:
             try:
                 move = self._decide(live)
@@ -253,25 +363,26 @@ class Runner:
             if live.decoder is not None and live.decoder.finished:
                 batch.append((live.run, {"type": "run_finished", "timing": live.timing()}))
         if batch:
-            self.store.append(batch)
+            self.store.append(
+                batch, [_feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
+            )
         for live in ended:
             self._leave(live)
         self._guard(feeding, lambda: self._feed(feeding))
 
-    def _decide(self, live: _Live) -> Advance:
+    def _decide(self, live: Live) -> Advance:
         """The run's next move; asks the engine anew where the question about the position has changed."""
-        assert live.decoder is not None and live.belief is not None and live.lane is not None
+        assert live.decoder is not None and live.belief is not None
         move = live.decoder.advance(live.belief)
         if move.then == "again":
-            self.engine.rollback(live.lane, self.engine.length(live.lane) - 1)
-            live.belief = self.engine.step([live.lane], [live.fed], [live.decoder.ask()])[0]
+            live.belief = self._anew(live)
             again = live.decoder.advance(live.belief)
             move = again._replace(events=[*move.events, *again.events])
         if move.mixture is not None:
             live.fed = move.mixture
         return move
 
-    def _measure(self, stepped: list[tuple[_Live, Event, Mixture]]) -> None:
+    def _measure(self, stepped: list[tuple[Live, Event, Mixture]]) -> None:
         """Completes step events with what the engine and the clock know."""
         if not stepped:
             return
@@ -284,11 +395,16 @@ class Runner:
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
             took = now - live.last
             event["t_ms"] = round(1000 * took, 3)
-            if live.last > live.prefilled:  # the first step takes no pass of its own
+            if live.steps:  # the first step takes no pass of its own
                 self.pace += (took - self.pace) * (PACE if self.pace else 1)
+            live.decoded += took
+            live.steps += 1
             live.last = now
+            if live.credit:  # a single step of a paused run
+                live.credit -= 1
+                live.until = time.monotonic() + self._hold_s
 
-    def _feed(self, feeding: list[_Live]) -> None:
+    def _feed(self, feeding: list[Live]) -> None:
         decoders = [live.decoder for live in feeding if live.decoder is not None]
         beliefs = self.engine.step(
             [live.lane for live in feeding if live.lane is not None],
@@ -300,7 +416,7 @@ class Runner:
 
     # -- failures -----------------------------------------------------------------------------------------
 
-    def _guard(self, lives: list[_Live], act: Callable[[], None]) -> None:
+    def _guard(self, lives: list[Live], act: Callable[[], None]) -> None:
         """Does it. Without memory the longest run fails and the others go on; another error fails these."""
         while lives:
             try:
@@ -318,7 +434,7 @@ class Runner:
                     self._guard([live], partial(self._feed, [live]))
                 return None
 
-    def _fail(self, lives: list[_Live], why: str) -> None:
+    def _fail(self, lives: list[Live], why: str) -> None:
         self.store.append([(live.run, self._failure(live, why)) for live in lives])
         for live in list(lives):
             self._leave(live)
@@ -335,10 +451,10 @@ class Runner:
                 self.store.abandon(live.run)
                 self._leave(live)
 
-    def _failure(self, live: _Live, why: str) -> dict[str, Any]:
+    def _failure(self, live: Live, why: str) -> dict[str, Any]:
         return {"type": "run_failed", "error": why, "timing": live.timing()}
 
-    def _leave(self, live: _Live) -> None:
+    def _leave(self, live: Live) -> None:
         """Takes a run off the queue and its lane."""
         with self._wake:
             if live in self._queue:
@@ -348,3 +464,17 @@ class Runner:
         if live.lane is not None:
             self.engine.close(live.lane)
             live.lane = None
+
+
+def _ahead(live: Live) -> Ahead:
+    status: Literal["queued", "running", "paused"] = "running" if live.lane is not None else "queued"
+    return Ahead(live.run, live.work.spec, "paused" if live.paused else status, live.left)
+
+
+def _feed(run: str, event: Event, fed: Mixture) -> Feed:
+    """The heaviest of a large mixture's candidates, for replay."""
+    ids, weights = fed.ids, fed.weights
+    if len(ids) > MOST_KEPT:
+        heavy = np.argpartition(-np.abs(weights), MOST_KEPT)[:MOST_KEPT]
+        ids, weights = ids[heavy], weights[heavy]
+    return Feed(run, event["step"], ids.astype("<i4").tobytes(), weights.astype("<f4").tobytes())

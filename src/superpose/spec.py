@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,7 +21,7 @@ from pydantic import (
 
 from superpose.problems import BadInput, check_text, from_validation
 from superpose.strategy import Strategy, make_strategy
-from superpose.types import Sampling
+from superpose.types import Mixture, Sampling
 
 MAX_SEED = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -49,6 +50,42 @@ class AnswerSampling(BaseModel):
     min_p: float = Field(0.0, ge=0, le=1, description="keep tokens of at least this share of the likeliest")
 
 
+class Edit(BaseModel):
+    """A mixture by hand: what a fork feeds at its step in place of the strategy's choice."""
+
+    model_config = _FROZEN
+
+    ids: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, max_length=256, strict=False)
+    weights: tuple[float, ...] = Field(min_length=1, max_length=256, strict=False, description="sum to 1")
+    combine: Literal["sum", "max"] = "sum"
+
+    @model_validator(mode="after")
+    def _sound(self) -> Edit:
+        try:
+            self.mixture()
+        except ValueError as error:
+            raise BadInput("fork.mixture", f"fork.mixture: {error}") from error
+        return self
+
+    def mixture(self) -> Mixture:
+        """The mixture; one token alone is a forced one."""
+        if len(self.ids) == 1 and abs(self.weights[0] - 1) <= 1e-3:
+            return Mixture.token(self.ids[0], "injected", "forced by hand")
+        ids, weights = np.array(self.ids, np.int32), np.array(self.weights, np.float32)
+        shown = int(ids[np.argmax(weights)]) if len(ids) == len(weights) else None
+        return Mixture(ids, weights, self.combine, shown=shown, reason="edited by hand")
+
+
+class Fork(BaseModel):
+    """Where a run was branched from: it begins with that run's steps before `step`."""
+
+    model_config = _FROZEN
+
+    run: str = Field(min_length=1, max_length=100, description="the parent")
+    step: int = Field(ge=0, le=200_000, description="the first step of its own")
+    mixture: Edit | None = Field(None, description="fed at that step; null = what the strategy chooses")
+
+
 class RunSpec(BaseModel):
     """Everything that a run's tokens depend on, beside the machine."""
 
@@ -73,7 +110,7 @@ class RunSpec(BaseModel):
         validate_default=True,
         description="of every random number; null = a fresh one",
     )
-    fork: None = Field(None, description="the run and step this one was branched from")
+    fork: Fork | None = Field(None, description="the run and step this one was branched from")
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,7 @@ log = logging.getLogger("superpose")
 
 INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
 _LIVE = "status IN ('queued', 'running', 'paused')"
+_STATUS = {"run_started": "running", "run_resumed": "running", "run_paused": "paused"}
 _KEPT = timedelta(minutes=5)  # how long a deleted run can be restored for certain
 _SLICE = 500  # events of a deleted run that go in one transaction: it holds up those who write
 
@@ -64,6 +65,15 @@ class Foreign(NamedTuple):
     name: str | None
     tags: list[str]
     events: list[Event]
+
+
+class Feed(NamedTuple):
+    """A mixture with more candidates than its event lists, kept so that it can be fed again."""
+
+    run: str
+    step: int
+    ids: bytes  # int32, little endian
+    weights: bytes  # float32, little endian
 
 
 class _Tally:
@@ -137,22 +147,30 @@ class Store:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    def create(self, spec: dict[str, Any]) -> str:
-        """The id of a new queued run, its first event on disk."""
+    def create(self, spec: dict[str, Any], past: Sequence[Event] = ()) -> str:
+        """The id of a new queued run, its first event on disk; a fork's `past` are the events that it begins with."""
         with self._lock, self._transaction():
             run = self._begin(queued(spec, _now()))
+            for event in past:
+                self._insert(run, event)
+            if past:
+                self._db.execute(
+                    "INSERT INTO feeds SELECT ?, step, ids, weights FROM feeds WHERE run = ? AND step < ?",
+                    (run, spec["fork"]["run"], spec["fork"]["step"]),
+                )
         self._sync()
         self._ring()
         return run
 
-    def append(self, batch: Sequence[tuple[str, Event]]) -> None:
-        """Writes the events of any number of runs in one transaction, then rings the listeners.
+    def append(self, batch: Sequence[tuple[str, Event]], feeds: Sequence[Feed] = ()) -> None:
+        """Writes the events of any number of runs, and large mixtures, in one transaction; then rings the listeners.
 
         On return all of them are on disk; on an error none is.
         """
         with self._lock, self._transaction():
             for run, event in batch:
                 self._insert(run, event)
+            self._db.executemany("INSERT INTO feeds VALUES (?, ?, ?, ?)", feeds)
         if any(event["type"] in TERMINAL for _, event in batch):
             self._sync()
         self._ring()
@@ -259,6 +277,27 @@ class Store:
             (*runs, after, limit),
         )
         return [Stored(*row) for row in rows]
+
+    def spec(self, run: str) -> dict[str, Any]:
+        """A run's spec. Raises UnknownRun."""
+        spec: dict[str, Any] = json.loads(self._row(run)["spec"])
+        return spec
+
+    def past(self, run: str, step: int) -> Iterator[Event]:
+        """A run's events up to and with its step of this number, read in parts."""
+        after = 0
+        while batch := self.events([run], after):
+            for stored in batch:
+                event = json.loads(stored.data)
+                yield event
+                if event["type"] == "step" and event["step"] >= step:
+                    return
+                after = stored.position
+
+    def feeds(self, run: str, before: int) -> list[Feed]:
+        """The mixtures of a run's steps below `before` that are larger than their events list."""
+        rows = self._rows("SELECT run, step, ids, weights FROM feeds WHERE run = ? AND step < ?", (run, before))
+        return [Feed(*row) for row in rows]
 
     def position(self, run: str, seq: int) -> int:
         """The position of a run's event; that of its last earlier one when there is no such number."""
@@ -396,8 +435,9 @@ class Store:
         data = _dump({"type": kind, "run": run, "seq": tally.seq, **event})
         self._db.execute("INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, tally.seq, kind, data))
         tally.count(event)
-        if kind == "run_started":
-            self._db.execute("UPDATE runs SET status = 'running' WHERE id = ?", (run,))
+        if kind in _STATUS:
+            status = event.get("status", _STATUS[kind])  # a run may be resumed before it has started
+            self._db.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
         elif kind in TERMINAL:
             del self._tallies[run]
             speed = (event.get("timing") or {}).get("tokens_per_second", 0.0)

@@ -52,4 +52,10 @@ MIGRATIONS = [
     );
     CREATE INDEX words_unindexed ON words (place) WHERE NOT indexed;
     """,
+    """
+    CREATE TABLE feeds (
+        run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, step INTEGER NOT NULL, ids BLOB NOT NULL,
+        weights BLOB NOT NULL, PRIMARY KEY (run, step)
+    ) WITHOUT ROWID;
+    """,
 ]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from numpy.random import Generator
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,6 +60,7 @@ class Stop:
 
 
 Mix = Callable[[Distribution, Step], Mixture | Stop]
+Memory = Literal["nothing", "facts", "candidates"]
 _FIRST = (  # in lists: the lab's own six and the baseline
     "non_uniform",
     "element_wise_max",
@@ -78,7 +79,9 @@ class Strategy(BaseModel):
     is no parameter: the text of the transition; whether the strategy `thinks` before the answer or rules the whole
     generation (then drawn tokens are its text, and a drawn end of text its end); the `end_probability` of a run
     that names none (None where the method has an end rule of its own); whether weights may leave the convex
-    `hull`; the paper; and warnings.
+    `hull`; whether what is fed depends on the seed; what its state `remembers`, which tells whether a fork can rebuild
+    it from a record: "nothing", "facts" (entropies, the drawn token, the likeliest candidates: always recorded) or all
+    "candidates" that it reads; the paper; and warnings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -88,6 +91,8 @@ class Strategy(BaseModel):
     thinks: ClassVar[bool] = True
     end_probability: ClassVar[float | None] = 0.05
     hull: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True  # while thinking
+    remembers: ClassVar[Memory | None] = None  # None: "candidates" where `begin` is overridden, else "nothing"
     paper: ClassVar[str | None] = None  # arXiv id
     least_parameters: ClassVar[int] = 0  # below which the paper, or those who repeated it, saw losses
     registry: ClassVar[dict[str, type[Strategy]]] = {}
@@ -119,6 +124,12 @@ class Strategy(BaseModel):
     def begin(self, run: Setting) -> Mix:
         """A fresh callable for one run; stateful strategies return one that keeps the state."""
         return self.mix
+
+    def memory(self) -> Memory:
+        """What the state follows from."""
+        if self.remembers is not None:
+            return self.remembers
+        return "nothing" if type(self).begin is Strategy.begin else "candidates"
 
     def warnings(self, run: Setting) -> list[str]:
         """What a careful colleague would say of these parameters in this run, one sentence each."""

@@ -107,7 +107,9 @@ def test_cancel_stops_within_one_step(lab):
     assert record["status"] == "cancelled"
     assert len(record["steps"]) - before <= 2  # the one in flight when we looked, and the one when we asked
     assert record["thinking"]["ended_by"] == "cancelled"
-    assert not runner.cancel(run)
+    end = time.monotonic() + 5
+    while runner.cancel(run):  # it leaves its lane a moment after its end is written
+        assert time.monotonic() < end
 
 
 def test_cancel_while_queued_and_in_prefill(lab):
@@ -229,10 +231,10 @@ def test_a_cancel_that_cannot_be_written_at_first_still_ends_the_run(lab):
     runner, store = lab(ToyEngine(step_s=0.002))
     append, failures = store.append, [OSError("no space left on device")]
 
-    def once(batch):
+    def once(batch, feeds=()):
         if failures and any(event["type"] == "run_cancelled" for _, event in batch):
             raise failures.pop()
-        append(batch)
+        append(batch, feeds)
 
     store.append = once
     run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
@@ -247,7 +249,7 @@ def test_a_store_that_stays_full_does_not_leave_runs_running(lab):
     run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))
     append = store.append
 
-    def full(batch):
+    def full(batch, feeds=()):
         raise OSError("no space left on device")
 
     store.append = full
@@ -263,10 +265,10 @@ def test_a_failing_store_ends_the_runs_and_not_the_lab(lab):
     runner, store = lab(ToyEngine(step_s=0.001))
     append, broken = store.append, threading.Event()
 
-    def full(batch):
+    def full(batch, feeds=()):
         if broken.is_set() and any(event["type"] == "step" for _, event in batch):
             raise OSError("no space left on device")
-        append(batch)
+        append(batch, feeds)
 
     store.append = full
     run = runner.submit(make_spec({"user": "x", "T_e": 200, "T_total": 200, "end_probability": None}))

@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from superpose import __version__
 from superpose.events import RunRecord
 from superpose.problems import BadInput
-from superpose.server import library, models, problems, streams
+from superpose.server import library, models, problems, steering, streams
 from superpose.server.guard import Guard
-from superpose.server.library import Run
-from superpose.server.problems import Problem
+from superpose.server.requests import Created, Run, json_body
 from superpose.server.shelf import Shelf
 from superpose.spec import RunSpec, make_spec
 from superpose.store import Store
 from superpose.strategy import strategies
 
-
-class Created(BaseModel):
-    """The id of a new run."""
-
-    id: str
-
-
-async def body(request: Request) -> Any:
-    """The JSON of a request. Raises Problem with the place where it breaks."""
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
-
-
 _SPEC_SCHEMA = RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
 MOST = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
-Body = Annotated[Any, Depends(body)]
+Body = Annotated[Any, Depends(json_body)]
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MOST)]
 After = Annotated[int | None, Query(ge=-1, le=MOST)]
 
@@ -96,26 +78,17 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
         return Created(id=shelf.runner(spec.model).submit(spec))
 
     @app.post("/api/check")
-    def check_run(given: Body) -> dict[str, list[str]]:
-        """Warnings about a spec that could run; the same errors as starting it."""
+    def check_run(given: Body, repeats: Annotated[int, Query(ge=1, le=1000)] = 1) -> dict[str, list[str]]:
+        """Warnings about a spec that could run, with so many seeds; the same errors as starting it."""
         spec = make_spec(given)
-        return {"warnings": shelf.runner(spec.model).check(spec)}
+        return {"warnings": shelf.runner(spec.model).check(spec, repeats)}
 
     @app.get("/api/runs/{run}")
     def read_run(run: Run) -> RunRecord:
         """The whole record of a run."""
         return store.record(run)
 
-    @app.post("/api/runs/{run}/cancel", status_code=202)
-    def cancel_run(run: Run) -> dict[str, Any]:
-        """Ends a live run within one step; the event stream says when."""
-        cancelled = any([runner.cancel(run) for runner in shelf.runners()])
-        if not cancelled and store.live([run]):
-            store.recover()  # its process may have died
-        status = store.status(run)
-        if not cancelled and store.live([run]):
-            raise Problem(409, f"run {run} is live in another process; stop it there")
-        return {"id": run, "status": status}
+    app.include_router(steering.routes(shelf, store))
 
     @app.get("/api/runs/{run}/events", response_model=None)
     def run_events(run: Run, last: LastEvent = None, after: After = None) -> Response:

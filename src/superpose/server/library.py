@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from superpose.events import Status
 from superpose.problems import check_text
+from superpose.server.requests import Run
 from superpose.store import Store
 from superpose.store_list import Order, Sort
 from superpose.store_list import Query as Wanted
@@ -32,15 +33,6 @@ class Ids(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: list[_Id] = Field(min_length=1, max_length=200)
-
-
-def known_run(request: Request, run: str) -> str:
-    """The id in the path. Raises UnknownRun, before the first byte of any answer."""
-    request.app.state.store.status(run)
-    return run
-
-
-Run = Annotated[str, Depends(known_run)]
 
 
 def routes(store: Store) -> APIRouter:

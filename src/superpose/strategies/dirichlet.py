@@ -16,6 +16,8 @@ class Dirichlet(TopKSum, name="dirichlet"):
     Source: the Dirichlet resampling of Soft Thinking's code and of arXiv 2508.03440, restricted to its support.
     """
 
+    deterministic = False
+
     concentration: float = Field(1.0, gt=0, le=1e6, description="sum of the Dirichlet's parameters")
 
     def mix(self, d: Distribution, step: Step) -> Mixture:

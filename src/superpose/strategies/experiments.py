@@ -17,7 +17,7 @@ from superpose.strategies.parts import (
     top_k,
     top_n_sigma,
 )
-from superpose.strategy import Mix, Setting, Step
+from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
 
 
@@ -42,6 +42,8 @@ class RandomSubset(TopKSum, name="random_subset"):
     Formula: S = `subset` of the top-k, each subset equally likely, keyed by (seed, step); w_i = p_i / sum_S p.
     Source: no published one is known to us; an experiment of ours.
     """
+
+    deterministic = False
 
     k: int = Field(10, ge=1, le=256, description="likeliest tokens to pick from")
     subset: int = Field(3, ge=1, le=256, description="how many are picked")
@@ -78,6 +80,7 @@ class TopNSigma(WeightedSum, name="top_n_sigma"):
     Deviations: at temperature 0 the belief is one token and so is the input.
     """
 
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2411.07641"
 
     n: float = Field(1.0, gt=0, le=20, description="how many standard deviations below the largest logit")

@@ -59,4 +59,5 @@ class WholeGeneration(Strategy):
     """Strategies that rule every step up to the end of text; what they draw is the text."""
 
     thinks: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = False
     transition: ClassVar[str] = ""

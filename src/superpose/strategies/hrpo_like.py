@@ -9,7 +9,7 @@ from pydantic import Field
 
 from superpose.strategies.families import WholeGeneration
 from superpose.strategies.parts import blend, candidates, normalised, retempered, with_token
-from superpose.strategy import Mix, Setting, Step
+from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
 
 
@@ -22,6 +22,7 @@ class HrpoLike(WholeGeneration, name="hrpo_like"):
     Deviations: HRPO proper is trained and does not fit here; this analogue is untested by its authors.
     """
 
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2505.18454"
 
     a: float = Field(0.95, ge=0, le=1, description="share of the drawn token")

@@ -19,7 +19,7 @@ from superpose.strategies.parts import (
     top_k,
     with_token,
 )
-from superpose.strategy import Mix, Setting, Step
+from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
 
 
@@ -32,6 +32,7 @@ class DirectMixture(WholeGeneration, WeightedSum, name="direct_mixture"):
     Deviations: at temperature 0 nothing is left to mix, since the belief is then one token.
     """
 
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2505.14827"
 
     n: int = Field(20, ge=1, le=256, description="candidates mixed at each step (N)")

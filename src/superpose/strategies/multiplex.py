@@ -8,7 +8,7 @@ from pydantic import Field
 
 from superpose.strategies.families import WeightedSum
 from superpose.strategies.parts import blend, candidates, counted, filtered, normalised
-from superpose.strategy import Mix, Setting, Step, Stop
+from superpose.strategy import Memory, Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
 
@@ -24,6 +24,8 @@ class Multiplex(WeightedSum, name="multiplex"):
 
     transition = "</think>"
     end_probability: ClassVar[float | None] = None
+    deterministic = False
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2601.08808"
 
     draws: int = Field(3, ge=1, le=64, description="tokens drawn at each step (K)")

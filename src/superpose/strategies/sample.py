@@ -12,6 +12,7 @@ class Sample(Strategy, name="sample"):
     """
 
     transition = ""
+    deterministic = False
 
     def support(self) -> int:
         """The drawn token is enough."""

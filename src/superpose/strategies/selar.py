@@ -9,7 +9,7 @@ from pydantic import Field
 
 from superpose.strategies.families import WeightedSum, WholeGeneration
 from superpose.strategies.parts import affine_contrast, blend, candidates, entropy, filtered, math_gate, top_k
-from superpose.strategy import Mix, Setting, Step
+from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
 
 
@@ -25,6 +25,7 @@ class Selar(WholeGeneration, WeightedSum, name="selar"):
     """
 
     hull = False
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2604.08299"
 
     n: int = Field(3, ge=2, le=256, description="candidates of the mixture (selar_topk)")

@@ -19,7 +19,7 @@ from superpose.strategies.parts import (
     gumbel_softmax,
     top_k,
 )
-from superpose.strategy import Mix, Setting, Step, Stop
+from superpose.strategy import Memory, Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
 
@@ -37,6 +37,7 @@ class SoftThinking(WeightedSum, name="soft_thinking"):
 
     transition = "</think>"
     end_probability: ClassVar[float | None] = None
+    remembers: ClassVar[Memory | None] = "facts"
     paper: ClassVar[str | None] = "2505.15778"
     least_parameters: ClassVar[int] = 14_000_000_000
 
@@ -106,6 +107,7 @@ class StochasticSoftThinking(SoftThinking, name="stochastic_soft_thinking"):
     Deviations: the official Dirichlet is over the whole vector, zeros included, and masked after the draw.
     """
 
+    deterministic = False
     paper: ClassVar[str | None] = "2508.03440"
 
     noise: Literal["gumbel", "dirichlet"] = Field("gumbel", description="how the weights are perturbed")
@@ -129,6 +131,7 @@ class ThinkRouter(SoftThinking, name="think_router"):
     Deviations: the paper picks tau on a validation set and its value is not known to us; 0.5 is our choice.
     """
 
+    deterministic = False
     paper: ClassVar[str | None] = "2602.11683"
 
     tau: float = Field(0.5, ge=0, le=1, description="largest probability from which on a mixture is fed")

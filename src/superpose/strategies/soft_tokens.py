@@ -8,7 +8,7 @@ from pydantic import Field
 
 from superpose.strategies.families import WeightedSum
 from superpose.strategies.parts import blend, candidates, retempered
-from superpose.strategy import Mix, Setting, Step
+from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, GaussianNoise, Mixture
 
 
@@ -21,6 +21,8 @@ class SoftTokens(WeightedSum, name="soft_tokens"):
     Deviations: the paper trains with it and finds no gain without training.
     """
 
+    deterministic = False
+    remembers: ClassVar[Memory | None] = "nothing"
     paper: ClassVar[str | None] = "2509.19170"
 
     tau: float = Field(0.5, ge=1e-4, le=10, description="temperature of the mixed distribution")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from superpose.strategies.families import WeightedSum, WholeGeneration
 from superpose.strategies.parts import anchored, blend, candidates, math_gate, retempered
-from superpose.strategy import Mix, Setting, Step, Stop
+from superpose.strategy import Memory, Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
 
@@ -27,6 +27,7 @@ class SwiReasoning(WholeGeneration, WeightedSum, name="swi_reasoning"):
     it is the line break. Its list of mathematical tokens is ours. T_max is T_total.
     """
 
+    remembers: ClassVar[Memory | None] = "facts"
     paper: ClassVar[str | None] = "2510.05069"
 
     alpha_0: float = Field(1.0, ge=0, le=1, description="share of the mixture at a switch to latent, at the start")

@@ -1,0 +1,78 @@
+"""One run between submission and end: its plan, its lane and what that is still to be fed, its pauses, its clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from superpose.decoding import Decoder, Plan
+from superpose.types import Distribution, IntArray, Mixture
+
+
+class Live:
+    """A run that is not over. The runner's thread changes it; `hold`, `credit` and `cancelled` are others' wishes."""
+
+    def __init__(self, run: str, work: Plan, recorded: Sequence[Mixture] = ()) -> None:
+        self.run = run
+        self.work = work
+        self.decoder: Decoder | None = None
+        self.lane: int | None = None
+        self.recorded = list(recorded)  # fed again, after the prompt, before the run goes on
+        self.partial = False  # some of what was recorded was not kept
+        self.read = 0  # inputs of prompt and record that the lane holds
+        self.belief: Distribution | None = None
+        self.fed = self.recorded[-1] if self.recorded else Mixture.token(work.prompt.token_ids[-1])  # the last input
+        self.cancelled = False
+        self.hold = False  # somebody wants it to wait
+        self.paused = False  # it waits, and an event says so
+        self.credit = 0  # single steps that it makes all the same
+        self.until = math.inf  # when a paused run gives its lane up
+        self.submitted = time.perf_counter()
+        self.started = self.prefilled = self.last = 0.0
+        self.decoded = 0.0  # seconds of its own steps, pauses left out
+        self.steps = 0  # of its own
+
+    @property
+    def active(self) -> bool:
+        """Whether it wants to go on."""
+        return not self.paused or self.credit > 0
+
+    @property
+    def restless(self) -> bool:
+        """Whether it needs the runner's attention."""
+        return self.active or self.cancelled or self.hold != self.paused
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its lane holds all that it begins with."""
+        return self.read == len(self.work.prompt.token_ids) + len(self.recorded)
+
+    @property
+    def left(self) -> int:
+        """Steps that it still makes at most."""
+        return self.work.spec.T_total + len(self.work.transition) - (self.decoder.step if self.decoder else 0)
+
+    def unread(self, most: int) -> IntArray | list[Mixture]:
+        """The next inputs of the prompt [n] int32, or of the record."""
+        prompt = self.work.prompt.token_ids
+        if self.read < len(prompt):
+            return np.array(prompt[self.read : self.read + most], np.int32)
+        at = self.read - len(prompt)
+        return self.recorded[at : at + most]
+
+    def give_up(self) -> int | None:
+        """Forgets its lane, which is to be closed; what it holds must be fed anew."""
+        lane, self.lane, self.read, self.until = self.lane, None, 0, math.inf
+        return lane
+
+    def timing(self) -> dict[str, float]:
+        """Seconds in queue, prompt and decoding, and steps a second."""
+        return {
+            "queue_s": round(max(0.0, (self.started or time.perf_counter()) - self.submitted), 4),
+            "prefill_s": round(max(0.0, self.prefilled - self.started), 4),
+            "decode_s": round(self.decoded, 4),
+            "tokens_per_second": round(self.steps / self.decoded, 3) if self.decoded else 0.0,
+        }
