@@ -35,7 +35,7 @@ export interface Step {
   combine: 'sum' | 'max' | 'slerp';
   rescale?: string | number; // what was done to the length of the sum afterwards
   noise?: number; // gamma of the noise added at the end
-  drawn?: Believed; // of a mixture: the token that sampling would have fed
+  drawn?: Believed; // the token that was drawn, where it is not simply what was fed; in the answer it is the text
   believed: Believed[]; // likeliest first
   tail: number;
   entropy: number; // nats

@@ -54,10 +54,10 @@ export interface Dot {
   row: number;
 }
 
-/** null where nothing was drawn, or the drawn token has no cell of its own. */
+/** null where no drawn token is the text, or the drawn token has no cell of its own. */
 export function dotOf(step: Step): Dot | null {
   const shown = step.fed.slice(0, MOST_CELLS);
-  const own = step.drawn ? shown.findIndex(({ id }) => id === step.drawn?.id) : -1;
+  const own = step.drawn && step.phase === 'answer' ? shown.findIndex(({ id }) => id === step.drawn?.id) : -1;
   const weight = shown[own]?.weight;
   if (weight === undefined) return null;
   const before = shown.slice(0, own).filter((other) => other.weight < 0 === weight < 0);
