@@ -170,7 +170,7 @@ describe('signs, dots and noise', () => {
   });
 
   it('the drawn token is found in its part of the column', () => {
-    const at = (id: number) => dotOf(step({ fed, drawn: { id, text: '', probability: 0.1 } }));
+    const at = (id: number) => dotOf(step({ phase: 'answer', fed, drawn: { id, text: '', probability: 0.1 } }));
     expect(at(2)).toEqual({ below: false, top: 0.625 * STACK, row: 0 });
     expect(at(3)).toEqual({ below: false, top: 1.625 * STACK, row: 1 });
     expect(at(4)).toMatchObject({ below: true, row: 1 });
