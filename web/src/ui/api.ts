@@ -16,38 +16,56 @@ interface ProblemDocument {
   field?: string | null;
 }
 
-export interface RunSummary {
-  id: string;
-  created_at: string;
-  status: string;
-  name: string | null;
-  strategy: string;
-  user: string; // its beginning
-  steps: number;
-  answer: string;
-}
-
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return call<T>('GET', path, undefined, signal);
+  return json<T>(await call('GET', path, null, signal));
 }
 
 export async function post<T>(path: string, body: unknown = {}, signal?: AbortSignal): Promise<T> {
-  return call<T>('POST', path, body, signal);
+  return json<T>(await call('POST', path, JSON.stringify(body), signal));
 }
 
-async function call<T>(method: string, path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+export async function patch<T>(path: string, body: unknown): Promise<T> {
+  return json<T>(await call('PATCH', path, JSON.stringify(body)));
+}
+
+/** Sends a file as it is. */
+export async function upload<T>(path: string, file: Blob): Promise<T> {
+  return json<T>(await call('POST', path, file));
+}
+
+/** Saves what the server gives under the name that it gives it. */
+export async function download(path: string): Promise<void> {
+  const response = await call('GET', path, null);
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '')?.[1] ?? 'superpose';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser reads it after the click
+}
+
+async function json<T>(response: Response): Promise<T> {
+  return (response.status === 204 ? null : await response.json()) as T;
+}
+
+async function call(method: string, path: string, body: string | Blob | null, signal?: AbortSignal): Promise<Response> {
+  const type = body instanceof Blob ? 'application/octet-stream' : 'application/json';
   let response: Response;
   try {
     response = await fetch(path, {
       method,
-      ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+      ...(body === null ? {} : { body, headers: { 'content-type': type } }),
       ...(signal ? { signal } : {}),
     });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem(0, 'the server does not answer; is it still running?', null);
   }
-  if (response.ok) return (await response.json()) as T;
+  if (response.ok) return response;
   const said: ProblemDocument = await response.json().catch(() => ({}));
   throw new Problem(response.status, said.detail ?? said.title ?? `the server answered ${response.status}`, said.field ?? null);
+}
+
+/** The sentence of whatever went wrong. */
+export function sentence(error: unknown): string {
+  return error instanceof Problem ? error.message : String(error);
 }
