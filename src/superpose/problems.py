@@ -20,6 +20,7 @@ _RULES = {
     "bool_type": "must be true or false",
     "missing": "is required",
     "dict_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
     "list_type": "must be a list",
     "string_unicode": "must be whole Unicode characters",

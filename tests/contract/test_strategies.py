@@ -206,3 +206,32 @@ def test_probability_zero_is_never_mixed():
             continue
         assert fed.ids.tolist() == [4]
         assert fed.weights.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_truly_whether_its_thinking_depends_on_the_seed(name):
+    """Over beliefs whose drawn token changes with the seed, as the engine's does."""
+    strategy = make_strategy(name)
+    told = []
+    for seed in range(6):
+        mix = strategy.begin(replace(SETTING, seed=seed))
+        beliefs = [belief(np.full(VOCAB, 1 / VOCAB), drawn=seed)] * 3
+        fed = [mix(seen_by(strategy, d), Step(index, seed)) for index, d in enumerate(beliefs)]
+        told.append(
+            [(m.ids.tolist(), m.weights.tolist(), m.noise, m.shown) if isinstance(m, Mixture) else m for m in fed]
+        )
+    assert all(each == told[0] for each in told) == strategy.deterministic
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if strategies()[name]().memory() == "nothing"])
+def test_one_that_remembers_nothing_has_no_state(name):
+    strategy = make_strategy(name)
+    one, other = belief(np.geomspace(1, 1e-3, VOCAB) / np.geomspace(1, 1e-3, VOCAB).sum()), belief(np.eye(VOCAB)[3])
+    used, fresh = strategy.begin(SETTING), strategy.begin(SETTING)
+    for index in range(20):
+        used(seen_by(strategy, other), Step(index, 7))
+    told = [mix(seen_by(strategy, one), Step(20, 7)) for mix in (used, fresh)]
+    assert all(isinstance(fed, Mixture) for fed in told)
+    assert [(fed.ids.tolist(), fed.weights.tolist(), fed.reason) for fed in told[:1]] == [
+        (fed.ids.tolist(), fed.weights.tolist(), fed.reason) for fed in told[1:]
+    ]

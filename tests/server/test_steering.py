@@ -1,0 +1,207 @@
+"""Pause, resume, step and fork over HTTP, in every state of a run, by two clients at once."""
+
+import itertools
+import json
+import threading
+import time
+
+import pytest
+
+from tests.server.test_http import Lab
+
+LONG = {"user": "What is 25 + 17?", "T_e": 400, "T_total": 800, "end_probability": None, "seed": 7}
+SHORT = {"user": "What is 25 + 17?", "T_e": 10, "T_total": 40, "seed": 7}
+
+
+GIVES_UP = '''
+from superpose.strategy import Strategy
+from superpose.types import Mixture
+
+
+class GivesUp(Strategy, name="test_gives_up"):
+    """Raises at its seventh step."""
+
+    def support(self):
+        return 1
+
+    def mix(self, d, step):
+        if step.index == 6:
+            raise RuntimeError("enough")
+        return Mixture.token(int(d.ids[0]))
+'''
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    file = tmp_path_factory.mktemp("own") / "gives_up.py"
+    file.write_text(GIVES_UP)
+    made = Lab(tmp_path_factory.mktemp("data"), "--strategies", str(file))
+    yield made
+    made.stop()
+
+
+def act(lab, run, name, body=None):
+    return lab.http.post(f"/api/runs/{run}/{name}", **({} if body is None else {"json": body}))
+
+
+def record(lab, run):
+    return lab.http.get(f"/api/runs/{run}").json()
+
+
+def until(holds, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+    return found
+
+
+def over(lab, run):
+    return until(lambda: (r := record(lab, run))["status"] in ("finished", "cancelled", "failed") and r, 30)
+
+
+def steps_of(found):
+    return [{key: value for key, value in step.items() if key != "t_ms"} for step in found["steps"]]
+
+
+def reach(lab, phase):
+    """A live run that is in this phase, paused there."""
+    short = {"thinking": {}, "transition": {"T_e": 3, "transition": "</think>" + "wait " * 60}, "answer": {"T_e": 0}}
+    run = lab.post(**{**LONG, **short[phase]})
+    until(lambda: any(step["phase"] == phase for step in record(lab, run)["steps"]))
+    assert act(lab, run, "pause").status_code == 202
+    until(lambda: record(lab, run)["status"] == "paused")
+    assert record(lab, run)["steps"][-1]["phase"] == phase
+    return run
+
+
+@pytest.mark.parametrize("phase", ["thinking", "transition", "answer"])
+def test_pause_step_resume_and_fork_in_every_phase(lab, phase):
+    run = reach(lab, phase)
+    at = len(record(lab, run)["steps"])
+    assert act(lab, run, "step").json() == {"id": run, "status": "paused"}
+    until(lambda: len(record(lab, run)["steps"]) == at + 1)
+    assert act(lab, run, "step", {"n": 3}).status_code == 202
+    until(lambda: len(record(lab, run)["steps"]) == at + 4)
+    time.sleep(0.1)
+    paused = record(lab, run)
+    assert (len(paused["steps"]), paused["status"]) == (at + 4, "paused")
+    edit = {"ids": [65, 66], "weights": [0.5, 0.5]}
+    child = act(lab, run, "fork", {"step": at + 1, "mixture": edit, "T_e": at + 20, "T_total": at + 40}).json()["id"]
+    found = over(lab, child)
+    assert steps_of(found)[: at + 1] == steps_of(paused)[: at + 1]
+    assert [fed["id"] for fed in found["steps"][at + 1]["fed"]] == [65, 66]
+    assert found["replay"]["words"] == "replay exact"
+    assert act(lab, run, "resume").json()["status"] == "paused"  # until its event says otherwise
+    until(lambda: len(record(lab, run)["steps"]) > at + 10)
+    act(lab, run, "cancel")
+    assert over(lab, run)["status"] == "cancelled"
+
+
+def test_queued_and_reading_runs_pause_too(lab):
+    busy = [lab.post(**LONG) for _ in range(16)]
+    queued = lab.post(**SHORT)
+    assert act(lab, queued, "step").status_code == 409
+    assert act(lab, queued, "pause").status_code == 202
+    until(lambda: record(lab, queued)["status"] == "paused")
+    refused = act(lab, queued, "fork", {"step": 0})
+    assert refused.status_code == 422 and "has not started" in refused.json()["detail"]
+    for run in busy:
+        act(lab, run, "cancel")
+    for run in busy:
+        over(lab, run)
+    assert record(lab, queued)["steps"] == []
+    act(lab, queued, "resume")
+    assert over(lab, queued)["status"] == "finished"
+
+
+@pytest.mark.parametrize("how", ["finished", "failed", "cancelled"])
+def test_a_run_that_is_over_can_only_be_branched_from(lab, how):
+    run = lab.post(
+        **(SHORT if how == "finished" else {**LONG, "strategy": "test_gives_up"} if how == "failed" else LONG)
+    )
+    if how == "cancelled":
+        until(lambda: record(lab, run)["steps"])
+        act(lab, run, "cancel")
+    found = over(lab, run)
+    assert found["status"] == how
+    for name, done in (("pause", "paused"), ("resume", "resumed"), ("step", "stepped")):
+        refused = act(lab, run, name)
+        assert refused.status_code == 409
+        assert refused.json()["detail"] == f"run {run} is {found['status']}; only a live run can be {done}"
+    at = min(4, len(found["steps"]))
+    changes = {"T_e": 10, "T_total": 40, "strategy": "non_uniform"}
+    child = over(lab, act(lab, run, "fork", {"step": at, **changes}).json()["id"])
+    assert steps_of(child)[:at] == steps_of(found)[:at]
+    assert child["status"] == "finished"
+
+
+def test_two_clients_at_once(lab):
+    """Every wish gets an answer, events alternate, and the run is what it would have been."""
+    alone = over(lab, lab.post(**{**LONG, "T_e": 60, "T_total": 120}))
+    run = lab.post(**{**LONG, "T_e": 60, "T_total": 120})
+    answers = []
+
+    def client(names):
+        for name in names * 10:
+            answers.append(act(lab, run, name).status_code)
+
+    threads = [threading.Thread(target=client, args=(names,)) for names in (["pause", "step"], ["resume", "pause"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    act(lab, run, "resume")
+    assert set(answers) <= {202, 409}
+    found = over(lab, run)
+    assert steps_of(found) == steps_of(alone)
+    with lab.http.stream("GET", f"/api/runs/{run}/events?after=-1") as stream:
+        told = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+    switches = [event["type"] for event in told if event["type"] in ("run_paused", "run_resumed")]
+    assert all(one != two for one, two in itertools.pairwise(switches))
+    assert [event["seq"] for event in told] == list(range(len(told)))
+
+
+def test_a_fork_of_an_imported_run_whose_model_is_missing(lab):
+    parent = over(lab, lab.post(**SHORT))
+    foreign = json.loads(json.dumps(parent))
+    foreign["spec"]["model"] = "somebody/else"
+    imported = lab.http.post("/api/import", content=json.dumps(foreign)).json()["ids"][0]
+    refused = act(lab, imported, "fork", {"step": 3})
+    assert refused.status_code == 422 and "'somebody/else' is not loaded" in refused.json()["detail"]
+    child = over(lab, act(lab, imported, "fork", {"step": 3, "model": "toy"}).json()["id"])
+    assert steps_of(child) == steps_of(parent)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({}, "fork.step", "must be a whole number"),
+        ({"step": 1.5}, "fork.step", "whole number"),
+        ({"step": 10**9}, "fork.step", "at most"),
+        ({"step": 99}, "fork.step", "the steps that the run has"),
+        ({"step": 2, "user": "x"}, "user", "a fork cannot change 'user'"),
+        ({"step": 2, "fork": None}, "fork", "a fork cannot change 'fork'"),
+        ({"step": 2, "mixture": {"ids": [1], "weights": [2]}}, "fork.mixture", "sum to 1"),
+        ({"step": 2, "mixture": {"ids": list(range(300)), "weights": [1 / 300] * 300}}, "fork.mixture.ids", "at most"),
+        ({"step": 2, "mixture": 7}, "fork.mixture", "JSON object"),
+        ({"step": 2, "strategy": "nobody"}, "strategy", "unknown strategy"),
+        ({"step": 9, "T_total": 5, "T_e": 2}, "T_total", "above"),
+        ([1], "", "JSON object"),
+    ],
+)
+def test_wrong_forks_get_a_sentence(lab, body, field, words):
+    run = lab.post(**SHORT)
+    over(lab, run)
+    refused = act(lab, run, "fork", body)
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["field"] == field and words in refused.json()["detail"]
+
+
+def test_wrong_steps_and_unknown_runs_get_a_sentence(lab):
+    run = reach(lab, "thinking")
+    for body in ({"n": 0}, {"n": 10**6}, {"n": "two"}, {"m": 1}):
+        assert act(lab, run, "step", body).status_code == 422
+    act(lab, run, "cancel")
+    for name in ("pause", "resume", "step", "fork", "cancel"):
+        assert act(lab, "nobody", name, {"step": 1} if name == "fork" else None).status_code == 404
