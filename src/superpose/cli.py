@@ -28,6 +28,7 @@ from superpose.strategy import load_strategies, strategies
 
 DONE, FAILED, WRONG_WORDS = 0, 1, 2
 PORTS_TRIED = 20
+MOST_REPEATS = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--top-p", type=float, help="filter of the draws (default 1 = off)")
     run.add_argument("--top-k", type=int, help="filter of the draws (default 0 = off)")
     run.add_argument("--min-p", type=float, help="filter of the draws (default 0 = off)")
+    run.add_argument("--repeats", type=int, default=1, help="run this many seeds, from --seed on; count the answers")
     form = run.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the run record alone")
+    form.add_argument("--json", action="store_true", help="print the run record alone (with --repeats a list of them)")
     form.add_argument("--jsonl", action="store_true", help="print one event a line as it happens")
     run.set_defaults(act=_run)
 
@@ -158,40 +160,55 @@ def _run(options: argparse.Namespace) -> int:
         store.close()
         raise
     try:
-        for warning in runner.check(spec):
+        for warning in runner.check(spec, options.repeats):
             print(f"note: {warning}", file=sys.stderr)
-        run = runner.submit(spec)
+        runs = [runner.submit(each) for each in _seeds(spec, options.repeats)]
         try:
-            for data in _follow(store, run):
+            for data in _follow(store, runs):
                 if options.jsonl:
                     print(data, flush=True)
-                screen.show(json.loads(data))
+                if len(runs) == 1:
+                    screen.show(json.loads(data))
         except KeyboardInterrupt:
-            runner.cancel(run)
-            while store.status(run) in ("queued", "running"):
+            for run in runs:
+                runner.cancel(run)
+            while store.live(runs):
                 time.sleep(0.01)
+        records = [store.record(run) for run in runs]
         if options.json:
-            print(json.dumps(store.record(run), ensure_ascii=False))
-        screen.close(run)
-        return DONE if store.status(run) == "finished" else FAILED
+            print(json.dumps(records if len(runs) > 1 else records[0], ensure_ascii=False))
+        elif len(runs) > 1 and not options.jsonl:
+            print(terminal.answers(records))
+        screen.close(*runs)
+        return DONE if all(record["status"] == "finished" for record in records) else FAILED
     finally:
         runner.close()
         store.close()
 
 
-def _follow(store: Store, run: str) -> Iterator[str]:
-    """The JSON of a run's events as they happen, until it has ended."""
-    bell, after = threading.Event(), 0
+def _seeds(spec: RunSpec, repeats: int) -> list[RunSpec]:
+    """The spec with so many seeds, its own the first. Raises BadInput."""
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise BadInput("repeats", f"--repeats must be 1 to {MOST_REPEATS}; got {repeats}")
+    return [make_spec({**spec.model_dump(mode="json"), "seed": spec.seed + i}) for i in range(repeats)]
+
+
+def _follow(store: Store, runs: Sequence[str]) -> Iterator[str]:
+    """The JSON of the runs' events as they happen, until all have ended."""
+    bell, after, live = threading.Event(), 0, len(runs)
     end = store.listen(bell.set)
     try:
         while True:
             bell.clear()
-            for stored in store.events([run], after):
+            batch = store.events(runs, after)
+            for stored in batch:
                 yield stored.data
                 after = stored.position
-                if stored.type in TERMINAL:
-                    return
-            bell.wait(1.0)
+                live -= stored.type in TERMINAL
+            if not live:
+                return
+            if not batch:
+                bell.wait(1.0)
     finally:
         end()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from typing import Any
 
-from superpose.events import Event
+from superpose.events import Event, RunRecord
 
 _MIXTURE = ((0.9, "34"), (0.6, "94"), (0.0, "96"))  # by the heaviest weight
 _SAMPLED = ((0.5, ""), (0.2, "33"), (0.0, "91"))  # by probability
@@ -47,13 +48,14 @@ class Screen:
                 timing = event["timing"]
                 self._line(f"{event['type'][4:]}: {timing['tokens_per_second']:.1f} tokens/s", force=True)
 
-    def close(self, run: str) -> None:
-        """Ends the text with a line break and tells the run's id."""
+    def close(self, *runs: str) -> None:
+        """Ends the text with a line break and tells the runs' ids."""
         if self._open:
             print()
         if self._progress:
             print("\r\033[K", end="", file=sys.stderr)
-        print(f"run {run}", file=sys.stderr)
+        for run in runs:
+            print(f"run {run}", file=sys.stderr)
 
     def _step(self, event: Event) -> None:
         self._line(f"{event['phase']} · step {event['step'] + 1} · {event['kind']}")
@@ -78,6 +80,29 @@ class Screen:
             file=sys.stderr,
             flush=True,
         )
+
+
+def answers(records: list[RunRecord]) -> str:
+    """The distinct answers of runs that differ by their seed, most frequent first, with shares and 95 % intervals."""
+    groups: dict[str, list[int]] = {}
+    for record in records:
+        groups.setdefault(" ".join(record["answer"]["text"].split()), []).append(record["spec"]["seed"])
+    total, told = len(records), []
+    for text, seeds in sorted(groups.items(), key=lambda group: -len(group[1])):
+        low, high = wilson(len(seeds), total)
+        told.append(
+            f"{len(seeds)} of {total} ({100 * len(seeds) / total:.0f} %, 95 % interval {100 * low:.0f} to "
+            f"{100 * high:.0f} %), seeds {', '.join(map(str, seeds))}\n  {_printable(text) or '(no answer)'}"
+        )
+    return "\n".join(told)
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score method (Wilson 1927), from 0 to 1; `total` at least 1."""
+    z, p = 1.959964, hits / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    reach = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def strategy_page(about: dict[str, Any]) -> str:

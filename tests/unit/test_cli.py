@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from superpose import terminal
+
 QUICK = ["--model", "toy", "--T-e", "4", "--T-total", "10", "--seed", "3"]
 
 
@@ -43,6 +45,26 @@ def test_jsonl_prints_one_event_a_line(cli):
     assert events[-1]["type"] == "run_finished"
 
 
+def test_repeats_count_the_answers_of_several_seeds(cli):
+    done = cli("run", "What?", *QUICK, "--repeats", "5", "--answer-temperature", "0")
+    assert done.returncode == 0, done.stderr
+    assert "non_uniform is deterministic: all 5 seeds think the same steps, and answer the same" in done.stderr
+    assert done.stdout.startswith("5 of 5 (100 %, 95 % interval 57 to 100 %), seeds 3, 4, 5, 6, 7\n  **25 +")
+    records = json.loads(cli("run", "What?", *QUICK, "--repeats", "4", "--temperature", "2", "--json").stdout)
+    assert [record["spec"]["seed"] for record in records] == [3, 4, 5, 6]
+    assert len({record["text"] for record in records}) > 1
+    one = json.loads(cli("run", "What?", *QUICK[:-1], "5", "--temperature", "2", "--json").stdout)
+    assert one["text"] == records[2]["text"]
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
+)
+def test_wilson_interval(hits, total, low, high):
+    """Known values; 81 of 263 is Newcombe 1998."""
+    assert terminal.wilson(hits, total) == pytest.approx((low, high), abs=1e-4)
+
+
 def test_readable_text_streams_on_stdout(cli):
     done = cli("run", "-", *QUICK, "--temperature", "0", given="from stdin")
     assert done.returncode == 0
@@ -54,6 +76,7 @@ def test_readable_text_streams_on_stdout(cli):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["run", "x", "--repeats", "0", "--model", "toy"], "--repeats must be 1 to 1000; got 0"),
         (["run", "x", "--T-e", "9", "--T-total", "5", "--model", "toy"], "T_e must be at most T_total (5); got 9"),
         (["run", "x", "--temperature", "nan", "--model", "toy"], "temperature must be a finite number"),
         (["run", "x", "--strategy", "soft", "--model", "toy"], "unknown strategy 'soft'"),
