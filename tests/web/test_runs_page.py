@@ -327,6 +327,7 @@ def test_thousands_of_rows_cost_no_more_than_some(shelf: Shelf) -> None:
         }"""
     )
     assert most <= 400
+    expect(shelf.row("copy 1999")).to_have_attribute("aria-rowindex", "2001")
     shelf.page.evaluate("scrollTo(0, 0)")
     expect(shelf.titles().first).to_have_text("copy 0")
     expect(shelf.page.get_by_role("main")).to_contain_text("2\u202f000 runs found")
@@ -362,4 +363,9 @@ def test_axe_and_narrow_screens(shelf: Shelf) -> None:
     shelf.page.goto(f"{shelf.lab.url}/runs?q=nothinghasthisword")
     expect(shelf.page.get_by_text("No run is like that")).to_be_visible()
     audit(shelf.lab, "none", found)
+    shelf.page.route(LISTS, lambda route: route.fulfill(json={"runs": [], "next": None, "total": 0}))
+    shelf.page.goto(f"{shelf.lab.url}/runs")
+    expect(shelf.page.get_by_text("No runs yet")).to_be_visible()
+    expect(shelf.page.get_by_role("link", name="Open the Lab")).to_be_visible()
+    audit(shelf.lab, "no runs", found)
     assert {state: faults for state, faults in found.items() if faults} == {}

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Spec } from '../src/core/events.ts';
 import {
-  ALL, batches, clicked, compareHref, firstLine, freshen, isFiltered, pagePath, parseQuery, type Query, type RunRow,
-  runsHref, sortedBy,
+  ALL, batches, clicked, compareHref, exportPath, firstLine, freshen, isFiltered, MOST, pagePath, parseQuery, type Query,
+  type RunRow, runsHref, sortedBy,
 } from '../src/core/runs.ts';
 import { events } from './fixtures.ts';
 
@@ -110,8 +110,15 @@ describe('fresh rows', () => {
 
 describe('small things', () => {
   it('cuts lists to what a request may carry', () => {
-    expect(batches([1, 2, 3, 4, 5], 2)).toEqual([[1, 2], [3, 4], [5]]);
-    expect(batches([], 2)).toEqual([]);
+    const ids = Array.from({ length: 2 * MOST + 1 }, (_, i) => `run${i}`);
+    expect(batches(ids).map(({ length }) => length)).toEqual([MOST, MOST, 1]);
+    expect(batches(ids).flat()).toEqual(ids);
+    expect(batches([])).toEqual([]);
+  });
+
+  it('asks for one run or several as a file', () => {
+    expect(exportPath(['a'], 'csv')).toBe('/api/runs/a/export?format=csv');
+    expect(exportPath(['a', 'b'], 'json')).toBe('/api/export?runs=a,b&format=json');
   });
 
   it('finds the line that says something', () => {

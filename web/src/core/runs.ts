@@ -131,9 +131,12 @@ export function freshen(
   return { rows: kept.map((row) => now.get(row.id) ?? row), moved: came || kept.length < rows.length };
 }
 
-/** Lists of at most `most`: what one request may carry. */
-export function batches<T>(all: readonly T[], most: number): T[][] {
-  return Array.from({ length: Math.ceil(all.length / most) }, (_, i) => all.slice(i * most, (i + 1) * most));
+/** How many runs one request may name. */
+export const MOST = 200;
+
+/** Lists that one request may carry. */
+export function batches(ids: readonly string[]): string[][] {
+  return Array.from({ length: Math.ceil(ids.length / MOST) }, (_, i) => ids.slice(i * MOST, (i + 1) * MOST));
 }
 
 /** The first line that says something. */
@@ -145,6 +148,12 @@ export const COMPARED = { least: 2, most: 4 };
 
 export function compareHref(ids: readonly string[]): string {
   return `/compare?runs=${ids.map(encodeURIComponent).join(',')}`;
+}
+
+/** The request for a file with these runs. */
+export function exportPath(ids: readonly string[], format: string): string {
+  const named = ids.map(encodeURIComponent).join(',');
+  return ids.length === 1 ? `/api/runs/${named}/export?format=${format}` : `/api/export?runs=${named}&format=${format}`;
 }
 
 /** What stands for a status in one character. */

@@ -36,8 +36,11 @@ export async function upload<T>(path: string, file: Blob): Promise<T> {
 /** Saves what the server gives under the name that it gives it. */
 export async function download(path: string): Promise<void> {
   const response = await call('GET', path, null);
+  const file = await response.blob().catch(() => {
+    throw new Problem(0, 'the file broke off on its way; try again', null);
+  });
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(file);
   link.download = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '')?.[1] ?? 'superpose';
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser reads it after the click

@@ -16,7 +16,6 @@ export interface Block {
 }
 
 const PAGE = 50;
-const MOST = 200; // ids that one request may carry
 const PACE = 2000; // ms between two looks at live rows
 const UNDO = 10_000; // ms
 
@@ -174,7 +173,7 @@ class Runs {
   async remove(): Promise<void> {
     const ids = this.chosen.map(({ id }) => id);
     await this.attempt(async () => {
-      for (const batch of batches(ids, MOST)) {
+      for (const batch of batches(ids)) {
         await post('/api/runs/delete', { ids: batch });
         this.deleted = new Set([...this.deleted, ...batch]);
         if (this.total !== null) this.total -= batch.length;
@@ -190,7 +189,7 @@ class Runs {
     const ids = [...this.deleted];
     const known = new Set(this.blocks.flatMap(({ rows }) => rows).map(({ id }) => id));
     await this.attempt(async () => {
-      for (const batch of batches(ids, MOST)) {
+      for (const batch of batches(ids)) {
         await post('/api/runs/restore', { ids: batch });
         this.deleted = new Set([...this.deleted].filter((id) => !batch.includes(id)));
         if (this.total !== null) this.total += batch.length;
