@@ -92,7 +92,7 @@ class TorchEngine:
             device=str(self._device),
             dtype=str(self._dtype).removeprefix("torch."),
             eog_ids=end_ids(model, tokenizer),
-            end_marker=tuple(tokenizer.encode_template("</think>")),
+            end_marker=marker(tokenizer),
             invariance="none",
             fingerprint=f"{facts}-{layout}-{CHUNK}-{BUCKET}",
             checks=(),
@@ -266,6 +266,12 @@ class TorchEngine:
             logits_to_keep=1,
         ).logits[:, -1]
         return logits
+
+
+def marker(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Token ids of `</think>`; none where the vocabulary cannot write it and would put its unknown token."""
+    ids = tokenizer.encode_template("</think>")
+    return tuple(ids) if b"".join(map(tokenizer.token_bytes, ids)) == b"</think>" else ()
 
 
 def load(files: Any, options: EngineOptions, progress: Progress | None = None) -> TorchEngine:

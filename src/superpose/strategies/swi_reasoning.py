@@ -54,9 +54,10 @@ class _Controller:
     def __init__(self, method: SwiReasoning, run: Setting) -> None:
         self.method, self.run = method, run
         self.overridden = math_gate(method.math_override, run.text)
-        self.begins = run.encode("<think>")[0]
-        self.ends = run.end_marker[0]
-        self.line_break = run.encode("\n")[0]
+        # Where the vocabulary cannot write one of these, its steps have no anchor, and without the end nothing locks.
+        self.begins = run.encode("<think>")[0] if run.end_marker else None
+        self.ends = run.end_marker[0] if run.end_marker else None
+        self.line_break = next(iter(run.encode("\n")), None)
         self.latent, self.locked = True, False
         self.dwell = self.switches = 0
         self.reference = 0.0
@@ -76,11 +77,11 @@ class _Controller:
         if self.overridden(d.drawn) or not (self.latent or anchor):
             return Mixture.token(d.drawn, "sampled", reason)
         soft = retempered(candidates(d), self.run.temperature, 1.0)
-        if anchor:
-            soft = anchored(soft, *anchor)
+        if anchor and anchor[1] is not None:
+            soft = anchored(soft, anchor[0], anchor[1])
         return blend(soft.ids, soft.p, rescale=self.method.length, shown=d.drawn, reason=reason)
 
-    def _switch(self, nats: float, index: int) -> tuple[str | None, tuple[float, int] | None]:
+    def _switch(self, nats: float, index: int) -> tuple[str | None, tuple[float, int | None] | None]:
         """Moves the controller on by one step: a reason for people, and (mixture's share, anchor token)."""
         if index == 0:
             self.reference = nats
