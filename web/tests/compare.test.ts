@@ -136,7 +136,6 @@ describe('repeats', () => {
   });
 
   it('have the interval of Wilson', () => {
-    // Brown, Cai and DasGupta 2001; the same as statsmodels' proportion_confint(method="wilson")
     const near = (count: number, of: number, low: number, high: number): void => {
       const found = wilson(count, of);
       expect(found.low).toBeCloseTo(low, 4);
@@ -147,6 +146,11 @@ describe('repeats', () => {
     near(0, 10, 0, 0.2775);
     near(10, 10, 0.7225, 1);
     near(7, 8, 0.5291, 0.9776);
+    for (const [count, of] of [[1, 3], [17, 64], [63, 64]] as const) {
+      for (const p of Object.values(wilson(count, of))) {
+        expect((count / of - p) ** 2).toBeCloseTo((1.959964 ** 2 * p * (1 - p)) / of, 6); // what defines it
+      }
+    }
     expect(wilson(0, 0)).toEqual({ low: 0, high: 1 });
   });
 

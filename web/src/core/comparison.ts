@@ -19,9 +19,9 @@ export interface Plan {
   panes: Draft[]; // their own prompt, model and seed do not count
 }
 
-/** What the address names: runs by pane, the one whose steps are shown first; or a plan. */
+/** What the address names: runs by pane, the one whose steps are shown first, and what of the plan is not run yet. */
 export interface Address {
-  runs: string[][];
+  runs: string[][]; // none for a pane of the plan that was not run
   plan: Plan | null;
   reference: number; // the pane that the others are compared with
   step: number | null;
@@ -29,11 +29,14 @@ export interface Address {
   by: By;
 }
 
-/** `/compare?runs=a,b&ref=b&step=7`, repeats joined by dots; before anything is run, `/compare#{"user":…}`. */
+const NONE = '-'; // a pane without a run
+
+/** `/compare?runs=a,b&ref=b&step=7`, repeats joined by dots; `#{"user":…}` where something is not run yet. */
 export function addressOf({ runs, plan, reference, step, view, by }: Address): string {
   const query: string[] = [];
-  if (runs.length) query.push(`runs=${runs.map((pane) => pane.map(encodeURIComponent).join('.')).join(',')}`);
-  if (reference > 0) query.push(`ref=${encodeURIComponent(runs[reference]?.[0] ?? String(reference))}`);
+  const listed = runs.map((pane) => pane.map(encodeURIComponent).join('.') || NONE);
+  if (listed.some((pane) => pane !== NONE)) query.push(`runs=${listed.join(',')}`);
+  if (reference > 0) query.push(`ref=${encodeURIComponent(runs[reference]?.[0] ?? reference)}`);
   if (step !== null) query.push(`step=${step}`);
   if (view !== null) query.push(`view=${view}`);
   if (by !== 'text') query.push(`by=${by}`);
@@ -43,12 +46,12 @@ export function addressOf({ runs, plan, reference, step, view, by }: Address): s
 
 export function parseAddress(url: URL): Address {
   const given = url.searchParams;
-  const listed = (given.get('runs') ?? '').split(',').map((pane) => [...new Set(pane.split('.').filter(Boolean))]);
-  const runs = listed.filter((pane) => pane.length).slice(0, MOST_PANES);
   const plan = parsePlan(url.hash.slice(1));
+  const listed = (given.get('runs') ?? '').split(',').filter((pane) => (plan ? pane : pane.replaceAll(NONE, '')));
+  const runs = listed.map((pane) => (pane === NONE ? [] : [...new Set(pane.split('.').filter(Boolean))])).slice(0, MOST_PANES);
   const ref = given.get('ref');
   const named = runs.findIndex((pane) => pane.includes(ref ?? ''));
-  const numbered = !runs.length && ref !== null && Number(ref) < (plan?.panes.length ?? 0) ? Number(ref) : 0;
+  const numbered = ref !== null && Number(ref) < (plan?.panes.length ?? 0) ? Number(ref) : 0;
   const step = given.get('step');
   const view = given.get('view');
   return {

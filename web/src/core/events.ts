@@ -45,6 +45,13 @@ export interface Step {
   t_ms: number;
 }
 
+/** Where a run was branched off, and what was fed there instead; one id of weight 1 is a forced token. */
+export interface Fork {
+  run: string;
+  step: number;
+  mixture: { ids: number[]; weights: number[]; combine: 'sum' | 'max' } | null;
+}
+
 export interface Strategy {
   name: string;
   [parameter: string]: unknown;
@@ -62,6 +69,7 @@ export interface Spec {
   end_probability: number | null;
   transition: string | null;
   seed: number;
+  fork: Fork | null;
 }
 
 export interface Engine {

@@ -55,3 +55,8 @@ export function ago(then: Date, now: Date): string {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
   return then.toLocaleDateString('en', { year: 'numeric', month: 'short', day: 'numeric' });
 }
+
+/** The letter of a pane: A, B, C, D. */
+export function letter(pane: number): string {
+  return String.fromCharCode(65 + pane);
+}

@@ -18,6 +18,13 @@ export class Series {
     return this.top;
   }
 
+  /** The largest value of [from, to); 0 where none is known. */
+  most(from: number, to: number): number {
+    let most = 0;
+    for (let i = from; i < to; i++) if (this.at(i) > most) most = this.at(i);
+    return most;
+  }
+
   push(value: number, kind: Kind): void {
     if (this.length === this.values.length) {
       const wider = new Float32Array(this.values.length * 2);

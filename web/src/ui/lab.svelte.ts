@@ -8,11 +8,11 @@ import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
 import { post, Problem } from './api.ts';
 import { follow } from './follow.svelte.ts';
 import { form } from './form.svelte.ts';
+import { Frames } from './frames.ts';
 import { shelf } from './models.svelte.ts';
 import { nav } from './nav.svelte.ts';
 import { type Connection, watch } from './watch.ts';
 
-const FRAME = 8; // ms of drawing in one frame
 const VIEW_KEY = 'superpose.view';
 const SETTLE = 400; // ms from the first event until a replay has caught up
 
@@ -29,7 +29,7 @@ class Lab {
 
   private run: RunState | null = null;
   private leave: (() => void) | null = null;
-  private frame = 0;
+  private readonly frames = new Frames((budget) => this.draw(budget));
   private reveal = false;
   private readonly glance = new Glance();
 
@@ -37,12 +37,6 @@ class Lab {
     const saved = localStorage.getItem(VIEW_KEY);
     this.view = isView(saved) ? saved : window.matchMedia('(max-width: 640px)').matches ? 'text' : 'stack';
     window.addEventListener('popstate', () => this.enter());
-    document.addEventListener('visibilitychange', () => {
-      cancelAnimationFrame(this.frame); // a hidden page has no frames
-      clearTimeout(this.frame);
-      this.frame = 0;
-      this.soon();
-    });
   }
 
   /** Shows what the address names. */
@@ -195,14 +189,8 @@ class Lab {
     if (isOver(this.run.status) && this.pending === 'stopping') this.pending = 'nothing';
   }
 
-  /** Draws in the next frame; on a hidden page, which has none, now and then for the tab's title. */
   private soon(): void {
-    if (this.frame) return;
-    const go = (): void => {
-      this.frame = 0;
-      if (this.draw(FRAME)) this.soon();
-    };
-    this.frame = document.hidden ? window.setTimeout(go, 500) : requestAnimationFrame(go);
+    this.frames.soon();
   }
 
   private draw(budget: number): boolean {
