@@ -2,9 +2,9 @@
 
 import { Slots } from '../canvas/slots.ts';
 import { type Course, Divergence } from '../core/compare.ts';
-import { addressOf, MOST_PANES, parseAddress, type Plan } from '../core/comparison.ts';
+import { addressOf, MOST_PANES, parseAddress, type Plan, planOf } from '../core/comparison.ts';
 import { type Draft, newDraft } from '../core/draft.ts';
-import type { RunEvent } from '../core/events.ts';
+import type { RunEvent, Spec } from '../core/events.ts';
 import { isOver } from '../core/reducer.ts';
 import type { By } from '../core/repeats.ts';
 import type { View } from '../core/route.ts';
@@ -76,8 +76,8 @@ class Comparison implements Shared {
   }
 
   /** A run beside something that is still to be chosen. */
-  beside(run: string): void {
-    this.use({ ...this.plan, repeats: 1, panes: [newDraft()] }, [[run]], false);
+  beside(run: string, spec: Spec): void {
+    this.use(planOf([spec], 1), [[run]]);
     this.picking = 'new';
   }
 
@@ -223,7 +223,14 @@ class Comparison implements Shared {
 
   /** Takes events of the panes in turn, and draws them at once: what `window.__superpose.compare` calls. */
   append(events: readonly (readonly RunEvent[])[]): void {
-    events.forEach((some, i) => some.forEach((event) => this.panes[i]?.take(event)));
+    events.forEach((some, i) => {
+      const pane = this.panes[i];
+      if (pane && !pane.run) {
+        pane.begin();
+        pane.started(some[0]?.run ?? 'appended');
+      }
+      for (const event of some) pane?.take(event);
+    });
     this.draw(Infinity);
   }
 
