@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from superpose.models import canonical
 from superpose.problems import BadInput, check_text
 from superpose.runner import Runner
 from superpose.server import streams
@@ -50,15 +51,15 @@ def routes(shelf: Shelf) -> APIRouter:
 
     @router.post("/models/load", status_code=202)
     def load_model(wanted: ModelName) -> dict[str, Any]:
-        """Begins to load a model: a known name, a hub id, a folder or a .gguf file."""
+        """Begins to load a model: a known name, a hub id, a folder or a .gguf file; `model` is its name from now on."""
         shelf.load(wanted.model)
-        return shelf.describe()
+        return {"model": canonical(wanted.model), **shelf.describe()}
 
     @router.post("/models/unload", status_code=202)
     def unload_model(wanted: ModelName) -> dict[str, Any]:
         """Frees the memory of a model without runs, and forgets one that failed to load."""
         shelf.unload(wanted.model)
-        return shelf.describe()
+        return {"model": canonical(wanted.model), **shelf.describe()}
 
     @router.get("/queue")
     def queue() -> dict[str, Any]:

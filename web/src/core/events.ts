@@ -152,6 +152,7 @@ export interface ModelInfo {
   vocab: number;
   context: number;
   max_lanes: number;
+  parameters: number | null;
   invariance: string;
   fingerprint: string;
   checks: string[];
@@ -159,15 +160,32 @@ export interface ModelInfo {
 
 export interface Model {
   name: string;
-  status: 'available' | 'loading' | 'ready' | 'failed';
+  about: string | null;
+  status: 'available' | 'loading' | 'ready' | 'unloading' | 'failed';
   stage: string | null;
   done: number;
   total: number;
   error: string | null;
   info: ModelInfo | null;
+  memory: number | null; // bytes: weights and cache
+  cache: number | null; // bytes: keys and values of the live runs
+  live: number;
+  queued: number;
+}
+
+/** A run that is not over. */
+export interface Ahead {
+  id: string;
+  model: string;
+  status: 'queued' | 'running' | 'paused';
+  position: number | null; // among the queued ones of its model, from 1
+  eta_s: number | null; // until a queued run starts or a running one ends, at the latest
+  strategy: string;
+  user: string;
 }
 
 export interface Models {
   default: string;
   models: Model[];
+  queue: Ahead[];
 }

@@ -28,6 +28,24 @@ export function count(value: number): string {
   return Math.round(value).toLocaleString('en').replaceAll(',', '\u202f');
 }
 
+/** 135 M, 3.1 B: how many parameters a model has. */
+export function millions(value: number): string {
+  if (value >= 1e9) return `${Number((value / 1e9).toPrecision(3))} B`;
+  if (value >= 1e6) return `${Number((value / 1e6).toPrecision(3))} M`;
+  return count(value);
+}
+
+/** 621 MiB, 5.8 GiB. */
+export function bytes(value: number): string {
+  const powers = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let power = 0;
+  while (value >= 1000 && power < powers.length - 1) {
+    value /= 1024;
+    power += 1;
+  }
+  return `${value >= 100 || power === 0 ? Math.round(value) : Number(value.toPrecision(2))} ${powers[power]}`;
+}
+
 /** "3 steps", "1 step". */
 export function plural(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
