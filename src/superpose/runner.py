@@ -139,16 +139,7 @@ class Runner:
     def ahead(self) -> list[Ahead]:
         """The runs that are not over: live ones, then queued ones, first to start first."""
         with self._wake:
-            return [
-                *(
-                    Ahead(live.run, live.work.spec, "paused" if live.paused else "running", live.left)
-                    for live in self._live
-                ),
-                *(
-                    Ahead(live.run, live.work.spec, "paused" if live.paused else "queued", live.left)
-                    for live in self._queue
-                ),
-            ]
+            return [_ahead(live) for live in [*self._live, *self._queue]]
 
     def retire(self) -> bool:
         """Refuses new runs from now on; False, and nothing has changed, while there are any."""
@@ -395,7 +386,7 @@ class Runner:
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
             took = now - live.last
             event["t_ms"] = round(1000 * took, 3)
-            if live.steps:  # the first step takes no pass of its own
+            if live.steps and not live.credit:  # the first step takes no pass of its own, a single one waited
                 self.pace += (took - self.pace) * (PACE if self.pace else 1)
             live.decoded += took
             live.steps += 1

@@ -25,7 +25,7 @@ class Counted(ToyEngine):
         super().__init__(step_s=0.02, max_lanes=max_lanes)
         self.info = replace(self.info, model=name, parameters=134_515_008)
 
-    def memory(self) -> Memory:  # type: ignore[override]
+    def memory(self) -> Memory:
         return Memory(651_306_496, 14_745_600 * len(self._lanes))
 
 

@@ -115,7 +115,7 @@ def test_a_model_by_name(lab: Lab) -> None:
         asked.append(route.request.post_data_json)
         failed = {"name": "other", "status": "failed", "stage": None, "done": 0, "total": 0, "info": None}
         document["models"].append({**failed, "error": "other has no chat template"})
-        route.fulfill(status=202, json=document)
+        route.fulfill(status=202, json={"model": "other", **document})
 
     lab.page.route("**/api/models/load", load)
     lab.page.route("**/api/models", lambda route: route.fulfill(json=document))

@@ -22,6 +22,7 @@ from superpose.engine import (
     EngineOptions,
     LanesFull,
     LaneTooLong,
+    Memory,
     Progress,
     Prompt,
     Readout,
@@ -174,8 +175,9 @@ class ToyEngine:
         """Logits of the last prefill or step, [n, VOCAB] float32."""
         return self._last.astype(np.float32)
 
-    def memory(self) -> None:
+    def memory(self) -> Memory | None:
         """Nobody counts so little."""
+        return None
 
     def release(self) -> None:
         """Nothing is held."""
