@@ -105,17 +105,17 @@ describe('the form of the next run', () => {
 });
 
 describe('the address', () => {
-  it('says run, step and view, both ways', () => {
-    const route = { run: 'abc', step: 14, view: 'stack' as const };
-    expect(hrefOf(route)).toBe('/run/abc?step=14&view=stack');
+  it('says run, step, view and chart, both ways', () => {
+    const route = { run: 'abc', step: 14, view: 'stack' as const, chart: 'heat' as const };
+    expect(hrefOf(route)).toBe('/run/abc?step=14&view=stack&chart=heat');
     expect(parseRoute(new URL(hrefOf(route), 'http://x'))).toEqual(route);
     expect(hrefOf({ run: null, step: 3, view: 'text' })).toBe('/');
   });
 
   it('takes no nonsense', () => {
     const parsed = (path: string) => parseRoute(new URL(path, 'http://x'));
-    expect(parsed('/run/a?step=-1&view=cube')).toEqual({ run: 'a', step: null, view: null });
-    expect(parsed('/else')).toEqual({ run: null, step: null, view: null });
+    expect(parsed('/run/a?step=-1&view=cube&chart=pie')).toEqual({ run: 'a', step: null, view: null, chart: null });
+    expect(parsed('/else')).toEqual({ run: null, step: null, view: null, chart: null });
     expect(parsed('/run/a%2Fb?step=1e3').run).toBe('a/b');
   });
 });

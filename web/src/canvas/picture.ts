@@ -1,10 +1,12 @@
 /** The whole drawing of a run, kept level with its state: append only, no step is ever drawn twice. */
 
 import type { Step } from '../core/events.ts';
+import type { Metric } from '../core/metrics.ts';
 import type { RunState } from '../core/reducer.ts';
 import { AnswerStream, ThinkingStream } from './streams.ts';
 
 const SLICE = 32; // steps between two looks at the clock
+const TINTED = 500; // tokens that take another tint in one frame
 
 /** Anything else that draws steps: the timeline, its table. */
 export interface Follower {
@@ -68,6 +70,13 @@ export class Picture {
     if (this.marked.sel) this.streamOf(this.marked.sel)?.tabTo(this.marked.sel);
   }
 
+  /** Tints answer tokens by a metric: those to come at once, those on the page a slice a frame. */
+  tint(metric: Metric): void {
+    if (metric === this.answer.metric) return;
+    this.answer.metric = metric;
+    this.retint(metric, 0);
+  }
+
   hover(step: number | null): void {
     this.mark('hov', step);
   }
@@ -99,6 +108,16 @@ export class Picture {
   private closeThinking(run: RunState): void {
     this.closed.thinking = true;
     if (run.ended.thinking) this.thinking.end(run.ended.thinking);
+  }
+
+  private retint(metric: Metric, from: number): void {
+    if (metric !== this.answer.metric) return; // another one was chosen meanwhile
+    const until = Math.min(this.painted, from + TINTED);
+    for (let at = from; at < until; at++) {
+      const [step, element] = [this.steps[at], this.elements[at]];
+      if (step && element) this.answer.retint(element, step);
+    }
+    if (until < this.painted) requestAnimationFrame(() => this.retint(metric, until));
   }
 
   private mark(name: 'sel' | 'hov', step: number | null): void {

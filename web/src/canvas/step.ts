@@ -2,33 +2,14 @@
 
 import type { Step } from '../core/events.ts';
 import { bare } from '../core/format.ts';
-import { hasGap, isMarker, isPiece, label, visible } from '../core/glyphs.ts';
+import { glyphs, hasGap, label, visible } from '../core/glyphs.ts';
 import { stepName } from '../core/names.ts';
+import { isChip, isOpenPiece, shownText } from '../core/readout.ts';
 import { cells, dotOf, entropyShare, isOffTop, probabilityBin, weightBin } from '../core/scale.ts';
 import { el } from './dom.ts';
 
+const UNLIKELY = 0.2; // a drawn token of less is underlined
 const SEPARATED = 3; // px, a cell of this height can spare one for the line above it
-
-/** What is written for a step: its readable text, or the name of a control token or of a part of a character. */
-export function shownText(step: Step): string {
-  return step.text || step.token.text || '∅';
-}
-
-/** Whether a step is a marker or control token, which is drawn as an outlined chip. */
-function isChip(step: Step): boolean {
-  return isMarker(step.token.text) || (step.text === '' && !isPiece(step.token.text));
-}
-
-/** Whether a step is the beginning of a character that a later step completes. */
-export function isOpenPiece(step: Step): boolean {
-  return step.text === '' && isPiece(step.token.text);
-}
-
-/** Whether a row or paragraph ends after this step. */
-export function endsLine(step: Step): 'line' | 'paragraph' | null {
-  const text = shownText(step);
-  return text.endsWith('\n\n') ? 'paragraph' : text.endsWith('\n') ? 'line' : null;
-}
 
 function identify(element: HTMLElement, step: Step, ended: string | null): void {
   element.dataset['step'] = String(step.step);
@@ -58,7 +39,7 @@ export function column(step: Step, noise: 'words' | 'mark' | null = null): HTMLE
   const weight = heaviest?.weight ?? 0;
   const rep = el('b', `rep w${weightBin(weight)} c${probabilityBin(weight)}`);
   const blank = /^\s+$/.test(text);
-  if (gap || blank) rep.append(el('span', 'sp', gap ? ' ' : text.replace(/\n/g, '')));
+  if (gap || blank) rep.append(space(gap ? ' ' : text.replace(/\n/g, '')));
   if (isChip(step)) rep.classList.add('chip');
   if (blank) rep.classList.add('blank');
   const name = isChip(step) ? visible(text) : label(text);
@@ -110,8 +91,8 @@ export function column(step: Step, noise: 'words' | 'mark' | null = null): HTMLE
   return col;
 }
 
-/** A token of running text, tinted by its probability. */
-export function token(step: Step): HTMLElement {
+/** A token of running text. A drawn one is tinted `tint` of 5, a mixture by its heaviest weight. */
+export function token(step: Step, tint: number): HTMLElement {
   const text = shownText(step);
   const span = el('span', 't');
   identify(span, step, null);
@@ -119,21 +100,24 @@ export function token(step: Step): HTMLElement {
   if (step.reason) span.classList.add('why');
   if (step.kind === 'mixture') span.classList.add(`c${probabilityBin(step.fed[0]?.weight ?? 0)}`);
   else if (step.kind === 'sampled') {
-    const p = step.token.probability ?? 0;
-    span.classList.add(`q${probabilityBin(p)}`);
-    if (p < 0.2) span.classList.add('lo');
+    span.classList.add(`q${tint}`);
+    if ((step.token.probability ?? 0) < UNLIKELY) span.classList.add('lo');
     if (isOffTop(step)) span.classList.add('off');
   }
   if (isOpenPiece(step)) span.classList.add('piece');
   if (isChip(step)) span.classList.add('chip');
-  if (!text.includes('\n')) {
-    span.textContent = visible(text);
-    return span;
-  }
-  for (const part of text.split(/(\n+)/)) {
+  for (const part of text.split(/(\n+|[ \t]+)/)) {
     if (part.startsWith('\n')) span.append(el('span', 'nl', '↵'.repeat(part.length)), '\n');
-    else span.append(visible(part));
+    else if (/^[ \t]/.test(part)) span.append(space(part));
+    else if (part) span.append(visible(part));
   }
+  return span;
+}
+
+/** White space that its stream can show as glyphs. */
+function space(text: string): HTMLElement {
+  const span = el('span', 'sp', text);
+  if (text !== ' ') span.dataset['glyphs'] = glyphs(text);
   return span;
 }
 

@@ -1,10 +1,12 @@
 /** The two streams of a run: thinking as columns, the answer as running text. */
 
 import type { Step } from '../core/events.ts';
+import { type Metric, METRICS, tintOf } from '../core/metrics.ts';
 import type { PhaseEnd } from '../core/reducer.ts';
+import { endsLine, isOpenPiece } from '../core/readout.ts';
 import { Blocks } from './blocks.ts';
 import { el } from './dom.ts';
-import { column, endsLine, forced, isOpenPiece, token } from './step.ts';
+import { column, forced, token } from './step.ts';
 
 /** What both have in common: a list of steps of which one at a time is a tab stop. */
 abstract class Stream {
@@ -120,6 +122,8 @@ export class ThinkingStream extends Stream {
 }
 
 export class AnswerStream extends Stream {
+  /** What tokens are tinted by. */
+  metric: Metric = METRICS.probability;
   protected readonly blocks = new Blocks(this.root, 1000, 1000);
 
   constructor() {
@@ -128,12 +132,17 @@ export class AnswerStream extends Stream {
 
   append(steps: readonly Step[], elements: HTMLElement[]): void {
     for (const step of steps) {
-      const element = token(step);
+      const element = token(step, tintOf(this.metric, step));
       this.blocks.add(element);
       this.blocks.cut(endsLine(step));
       this.made(element, step);
       elements[step.step] = element;
     }
+  }
+
+  /** Gives a token that was drawn before the tint that it would be drawn with now. */
+  retint(element: HTMLElement, step: Step): void {
+    if (element.classList.contains('t')) element.className = element.className.replace(/\bq\d\b/, `q${tintOf(this.metric, step)}`);
   }
 
   /** Closes the answer with the reason in words. */

@@ -1,204 +1,125 @@
-/** Entropy over the steps, on one canvas: blue where mixtures were fed, orange where tokens were drawn. */
+/** One number over the steps, on one canvas: blue where mixtures were fed, orange where tokens were drawn. */
 
 import type { Kind, Step } from '../core/events.ts';
-import { Series, span } from '../core/series.ts';
-import type { Follower } from './picture.ts';
+import { type Metric, METRICS } from '../core/metrics.ts';
+import { Series } from '../core/series.ts';
+import { Chart, type Inks, RIGHT, TOP } from './chart.ts';
 
-const TOP = 14;
-const BOTTOM = 14;
-const LEFT = 30;
-const RIGHT = 10;
+const LEFT = 34;
 
-interface Inks {
-  ink: string;
-  mut: string;
-  line: string;
-  mixture: string;
-  sampled: string;
-  band: string;
-  font: string;
-}
-
-export class Timeline implements Follower {
-  private over = false;
-  private selected: number | null = null;
-  private hovered: number | null = null;
-  private frame = 0;
-  private inks: Inks | null = null;
+export class Timeline extends Chart {
   private data = new Series();
+  private ceiling = 1;
 
-  constructor(private readonly canvas: HTMLCanvasElement) {}
+  constructor(
+    canvas: HTMLCanvasElement,
+    private readonly metric: Metric = METRICS.entropy,
+  ) {
+    super(canvas, LEFT);
+  }
 
   append(steps: readonly Step[]): void {
-    for (const { entropy, kind } of steps) this.data.push(entropy, kind);
+    for (const step of steps) this.data.push(this.metric.of(step), step.kind);
     this.soon();
   }
 
-  clear(): void {
+  protected reset(): void {
     this.data = new Series();
-    this.over = false;
-    this.selected = this.hovered = null;
-    this.soon();
   }
 
-  /** Ends the axis at the last step. */
-  finish(over: boolean): void {
-    if (over === this.over) return;
-    this.over = over;
-    this.soon();
+  protected get length(): number {
+    return this.data.length;
   }
 
-  cursor(selected: number | null, hovered: number | null): void {
-    [this.selected, this.hovered] = [selected, hovered];
-    this.soon();
+  protected kind(step: number): Kind | null {
+    return this.data.kind(step);
   }
 
-  /** Reads the colours anew. */
-  theme(): void {
-    this.inks = null;
-    this.soon();
+  private y(value: number): number {
+    return this.floor - (value / this.ceiling) * (this.floor - TOP);
   }
 
-  resized(): void {
-    this.soon();
-  }
-
-  /** The step at a horizontal place, in px from the canvas' left edge; null where there is none. */
-  stepAt(x: number): number | null {
-    if (this.data.length === 0) return null;
-    const step = Math.floor((x - LEFT) / this.pitch());
-    return step >= 0 && step < this.data.length ? step : step === this.data.length ? step - 1 : null;
-  }
-
-  private pitch(): number {
-    return Math.max(1, this.canvas.clientWidth - LEFT - RIGHT) / span(this.data.length, this.over);
-  }
-
-  private soon(): void {
-    if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = 0;
-      this.draw();
-    });
-  }
-
-  private draw(): void {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const pen = this.canvas.getContext('2d');
-    if (!pen || width === 0) return;
-    const ratio = window.devicePixelRatio || 1;
-    if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
-    if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    this.inks ??= readInks(this.canvas);
-    const { mut, line, band, font } = this.inks;
-    const ceiling = niceCeiling(this.data.max);
-    const floor = height - BOTTOM;
-    const pitch = this.pitch();
-    const x = (step: number): number => LEFT + (step + 0.5) * pitch;
-    const y = (value: number): number => floor - (value / ceiling) * (floor - TOP);
-
-    for (const { kind, from, to } of this.data.runs) {
-      if (kind !== 'mixture') continue;
-      pen.fillStyle = band;
-      pen.fillRect(LEFT + from * pitch, TOP - 4, (to - from) * pitch, floor - TOP + 4);
+  protected paint(pen: CanvasRenderingContext2D, inks: Inks): void {
+    const { from, to } = this.shown;
+    this.ceiling = niceCeiling(this.data.most(from, Math.min(to, this.length)), this.metric.most ?? 0.5);
+    pen.save();
+    pen.beginPath();
+    pen.rect(LEFT, 0, this.width, this.floor + 2);
+    pen.clip();
+    const runs = this.data.runs.filter((run) => run.to >= from && run.from <= to);
+    for (const run of runs) {
+      if (run.kind !== 'mixture') continue;
+      pen.fillStyle = inks.band;
+      pen.fillRect(this.x(run.from - 0.5), TOP - 4, (run.to - run.from) * this.pitch, this.floor - TOP + 4);
     }
+    pen.restore();
+    this.scale(pen, inks);
+    pen.save();
+    pen.beginPath();
+    pen.rect(LEFT, 0, this.width, this.floor + 2);
+    pen.clip();
+    for (const run of runs) this.curve(pen, run, inks);
+    pen.restore();
+  }
+
+  private scale(pen: CanvasRenderingContext2D, { line, mut, font }: Inks): void {
     pen.strokeStyle = line;
     pen.lineWidth = 1;
-    for (const value of [0, ceiling / 2, ceiling]) this.rule(pen, LEFT, width - RIGHT, Math.round(y(value)) + 0.5);
+    for (const value of [0, this.ceiling / 2, this.ceiling]) {
+      const at = Math.round(this.y(value)) + 0.5;
+      pen.beginPath();
+      pen.moveTo(LEFT, at);
+      pen.lineTo(LEFT + this.width + RIGHT, at);
+      pen.stroke();
+    }
     pen.fillStyle = mut;
     pen.font = font;
     pen.textBaseline = 'middle';
     pen.textAlign = 'right';
-    for (const value of [0, ceiling]) pen.fillText(String(value), LEFT - 6, y(value));
-    for (const { kind, from, to } of this.data.runs) this.curve(pen, kind, from, to, x, y, width);
-    this.axis(pen, x, floor, width);
-    this.mark(pen, this.hovered, x, y, floor, false);
-    this.mark(pen, this.selected, x, y, floor, true);
-  }
-
-  private rule(pen: CanvasRenderingContext2D, from: number, to: number, at: number): void {
-    pen.beginPath();
-    pen.moveTo(from, at);
-    pen.lineTo(to, at);
-    pen.stroke();
+    for (const value of [0, this.ceiling]) pen.fillText(String(value), LEFT - 6, this.y(value));
   }
 
   private curve(
-    pen: CanvasRenderingContext2D, kind: Kind, from: number, to: number,
-    x: (step: number) => number, y: (value: number) => number, width: number,
+    pen: CanvasRenderingContext2D,
+    { kind, from, to }: { kind: Kind; from: number; to: number },
+    { mixture, sampled, mut }: Inks,
   ): void {
-    if (!this.inks) return;
-    pen.strokeStyle = kind === 'mixture' ? this.inks.mixture : kind === 'sampled' ? this.inks.sampled : this.inks.mut;
+    const { shown } = this;
+    pen.strokeStyle = kind === 'mixture' ? mixture : kind === 'sampled' ? sampled : mut;
     pen.lineWidth = kind === 'injected' ? 1 : 1.75;
     pen.lineJoin = 'round';
     pen.setLineDash(kind === 'injected' ? [2, 2] : []);
     pen.beginPath();
-    const start = kind === 'injected' ? Math.max(0, from - 1) : from; // forced steps join their neighbours
-    const joins = kind === 'injected' || this.data.kind(to) !== 'injected'; // and so do switches of the kind
-    const end = joins ? Math.min(this.data.length, to + 1) : to;
-    const points = this.data.shape(start, end, Math.ceil((width * (end - start)) / span(this.data.length, this.over)));
-    points.forEach(({ index, value }, i) => (i ? pen.lineTo(x(index), y(value)) : pen.moveTo(x(index), y(value))));
-    if (points.length === 1 && points[0]) pen.lineTo(x(points[0].index) + 1.5, y(points[0].value));
-    pen.stroke();
-    pen.setLineDash([]);
-  }
-
-  private axis(pen: CanvasRenderingContext2D, x: (step: number) => number, floor: number, width: number): void {
-    if (!this.inks) return;
-    pen.fillStyle = this.inks.mut;
-    pen.textAlign = 'center';
-    const every = niceStep(span(this.data.length, this.over), (width - LEFT - RIGHT) / 64);
-    for (let step = 0; step < span(this.data.length, this.over); step += every) {
-      pen.fillText(String(step), x(step), floor + 8);
+    const joins = kind === 'injected' || this.data.kind(to) !== 'injected'; // switches of the kind join
+    const start = Math.max(kind === 'injected' ? from - 1 : from, shown.from - 1, 0); // forced steps join both neighbours
+    const end = Math.min(joins ? to + 1 : to, shown.to + 1, this.length);
+    let drawing = false;
+    for (const { index, value } of this.data.shape(start, end, Math.ceil((end - start) * this.pitch))) {
+      if (Number.isNaN(value)) drawing = false;
+      else if (drawing) pen.lineTo(this.x(index), this.y(value));
+      else {
+        pen.moveTo(this.x(index), this.y(value));
+        pen.lineTo(this.x(index) + 1, this.y(value)); // one alone is seen as well
+        drawing = true;
+      }
     }
-  }
-
-  private mark(
-    pen: CanvasRenderingContext2D, step: number | null,
-    x: (step: number) => number, y: (value: number) => number, floor: number, selected: boolean,
-  ): void {
-    if (step === null || step >= this.data.length || !this.inks) return;
-    const kind = this.data.kind(step);
-    pen.strokeStyle = pen.fillStyle =
-      kind === 'mixture' ? this.inks.mixture : kind === 'sampled' ? this.inks.sampled : this.inks.ink;
-    pen.lineWidth = selected ? 1.5 : 1;
-    pen.setLineDash(selected ? [] : [3, 3]);
-    pen.beginPath();
-    pen.moveTo(x(step), TOP - 6);
-    pen.lineTo(x(step), floor);
     pen.stroke();
     pen.setLineDash([]);
+  }
+
+  protected override point(pen: CanvasRenderingContext2D, step: number, selected: boolean): void {
+    const value = this.data.at(step);
+    if (Number.isNaN(value)) return;
     pen.beginPath();
-    pen.arc(x(step), y(this.data.at(step)), selected ? 4 : 3, 0, 2 * Math.PI);
+    pen.arc(this.x(step), this.y(value), selected ? 4 : 3, 0, 2 * Math.PI);
     pen.fill();
   }
 }
 
-function readInks(canvas: HTMLCanvasElement): Inks {
-  const style = getComputedStyle(canvas);
-  const read = (name: string): string => style.getPropertyValue(name).trim();
-  return {
-    ink: read('--ink'),
-    mut: read('--mut'),
-    line: read('--line'),
-    mixture: read('--s1'),
-    sampled: read('--s2'),
-    band: read('--band'),
-    font: `11px ${style.fontFamily}`,
-  };
-}
-
-/** A round number at or above the largest value, at least half a nat. */
-function niceCeiling(value: number): number {
-  return [0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12].find((nice) => nice >= value) ?? Math.ceil(value);
-}
-
-/** Steps between two labels, so that about `most` of them fit. */
-function niceStep(length: number, most: number): number {
-  const least = length / Math.max(1, most);
-  for (let power = 1; ; power *= 10) {
-    for (const nice of [1, 2, 5]) if (nice * power >= least) return nice * power;
-  }
+/** A round number at or above the largest value, and at least `least`. */
+function niceCeiling(value: number, least: number): number {
+  if (value <= least) return least;
+  const power = 10 ** Math.floor(Math.log10(value));
+  const nice = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((each) => each * power >= value * (1 - 1e-6)) ?? 10;
+  return Number((nice * power).toPrecision(2));
 }

@@ -2,10 +2,12 @@
 
 export type Act =
   | 'next' | 'previous' | 'down' | 'up' | 'first' | 'last' | 'pin' | 'release'
-  | 'nextUnsure' | 'previousUnsure' | 'stack' | 'ladder' | 'text' | 'follow' | 'help';
+  | 'nextUnsure' | 'previousUnsure' | 'earlier' | 'later' | 'closer' | 'wider' | 'fit'
+  | 'stack' | 'ladder' | 'text' | 'follow' | 'help';
 
 export interface Binding {
   keys: string[]; // KeyboardEvent.key
+  shift?: true; // only with Shift; without, the key is bound otherwise
   shown: string;
   act: Act;
   says: string;
@@ -23,6 +25,11 @@ export const KEYMAP: readonly Binding[] = [
   { keys: ['Escape'], shown: 'Esc', act: 'release', says: 'let go of the step', anywhere: true },
   { keys: [']'], shown: ']', act: 'nextUnsure', says: 'next unsure step', anywhere: true },
   { keys: ['['], shown: '[', act: 'previousUnsure', says: 'previous unsure step', anywhere: true },
+  { keys: ['+', '='], shown: '+', act: 'closer', says: 'zoom into the chart', anywhere: true },
+  { keys: ['-', '−'], shown: '−', act: 'wider', says: 'zoom out of the chart', anywhere: true },
+  { keys: ['0'], shown: '0', act: 'fit', says: 'all steps in the chart', anywhere: true },
+  { keys: ['ArrowLeft'], shift: true, shown: 'Shift ←', act: 'earlier', says: 'earlier part of the chart', anywhere: true },
+  { keys: ['ArrowRight'], shift: true, shown: 'Shift →', act: 'later', says: 'later part of the chart', anywhere: true },
   { keys: ['1'], shown: '1', act: 'stack', says: 'Stack view', anywhere: true },
   { keys: ['2'], shown: '2', act: 'ladder', says: 'Ladder view', anywhere: true },
   { keys: ['3'], shown: '3', act: 'text', says: 'Text view', anywhere: true },
@@ -33,7 +40,8 @@ export const KEYMAP: readonly Binding[] = [
 /** A step whose likeliest candidate has less than this is unsure. */
 export const UNSURE = 0.5;
 
-export function actOf(key: string, within: 'steps' | 'page'): Act | null {
-  const bound = KEYMAP.find(({ keys, anywhere }) => keys.includes(key) && (within === 'steps' || anywhere));
-  return bound?.act ?? null;
+export function actOf({ key, shiftKey }: { key: string; shiftKey: boolean }, within: 'steps' | 'page'): Act | null {
+  const all = KEYMAP.filter(({ keys }) => keys.includes(key));
+  const bound = (shiftKey ? all.find(({ shift }) => shift) : null) ?? all.find(({ shift }) => !shift);
+  return bound && (within === 'steps' || bound.anywhere) ? bound.act : null;
 }

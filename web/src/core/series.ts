@@ -1,21 +1,15 @@
-/** A growing series of numbers, and its shape at a given width. */
+/** A growing series of numbers, some of them not known, and its shape at a given width. */
 
 import type { Kind } from './events.ts';
 
 export class Series {
   private values = new Float32Array(256);
   private kinds: Kind[] = [];
-  private top = 0;
   /** Runs of equal kind: [from, to). */
   readonly runs: { kind: Kind; from: number; to: number }[] = [];
 
   get length(): number {
     return this.kinds.length;
-  }
-
-  /** The largest value so far. */
-  get max(): number {
-    return this.top;
   }
 
   /** The largest value of [from, to); 0 where none is known. */
@@ -25,22 +19,22 @@ export class Series {
     return most;
   }
 
-  push(value: number, kind: Kind): void {
+  push(value: number | null, kind: Kind): void {
     if (this.length === this.values.length) {
       const wider = new Float32Array(this.values.length * 2);
       wider.set(this.values);
       this.values = wider;
     }
-    this.values[this.length] = value;
+    this.values[this.length] = value ?? NaN;
     this.kinds.push(kind);
     const last = this.runs.at(-1);
     if (last?.kind === kind) last.to = this.length;
     else this.runs.push({ kind, from: this.length - 1, to: this.length });
-    this.top = Math.max(this.top, value);
   }
 
+  /** NaN where it is not known. */
   at(index: number): number {
-    return this.values[index] ?? 0;
+    return this.values[index] ?? NaN;
   }
 
   kind(index: number): Kind {
@@ -64,8 +58,10 @@ export class Series {
       let low = start;
       let high = start;
       for (let i = start; i < end; i++) {
-        if (this.at(i) < this.at(low)) low = i;
-        if (this.at(i) > this.at(high)) high = i;
+        const value = this.at(i);
+        if (Number.isNaN(value)) continue;
+        if (!(this.at(low) <= value)) low = i; // so that any value takes the place of NaN
+        if (!(this.at(high) >= value)) high = i;
       }
       for (const index of low < high ? [low, high] : low === high ? [low] : [high, low]) {
         points.push({ index, value: this.at(index) });

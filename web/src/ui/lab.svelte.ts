@@ -6,6 +6,7 @@ import { type Facts, Glance } from '../core/facts.ts';
 import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
 import { post, Problem } from './api.ts';
+import { charts } from './charts.svelte.ts';
 import { follow } from './follow.svelte.ts';
 import { form } from './form.svelte.ts';
 import { Frames } from './frames.ts';
@@ -44,6 +45,7 @@ class Lab {
     if (nav.screen.name !== 'lab') return;
     const route = parseRoute(new URL(location.href));
     if (route.view) this.view = route.view;
+    if (route.chart) charts.shown = route.chart;
     if (route.run !== this.id) this.open(route.run);
     this.selected = route.step;
     this.reveal = route.step !== null;
@@ -53,6 +55,11 @@ class Lab {
   /** The whole text of a phase so far; not reactive: read it when `facts` changes. */
   text(phase: 'thinking' | 'answer'): string {
     return this.run?.text[phase] ?? '';
+  }
+
+  /** The run as it is now; not reactive. */
+  recorded(): RunState | null {
+    return this.run;
   }
 
   step(index: number | null): Step | null {
@@ -133,7 +140,8 @@ class Lab {
 
   /** The address of what is shown. */
   href(): string {
-    return hrefOf({ run: this.id, step: this.selected, view: this.view });
+    const chart = charts.shown === 'entropy' ? null : charts.shown;
+    return hrefOf({ run: this.id, step: this.selected, view: this.view, chart });
   }
 
   // -- events -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-/** The bins of the two legends, from the bounds that the drawing uses. */
+/** The bins of the legends, from the bounds that the drawing uses. */
 
+import { type MetricName, METRICS } from '../core/metrics.ts';
 import type { View } from '../core/route.ts';
 import { PROBABILITY_BOUNDS, WEIGHT_BOUNDS } from '../core/scale.ts';
 
@@ -20,21 +21,35 @@ export const weightBins: Bin[] = [
   { tint: 'w4', says: `weight at least ${short(high)}`, after: '1' },
 ];
 
-const five = (prefix: string, what: string): Bin[] => [
-  ...PROBABILITY_BOUNDS.map((bound, bin) => bounded(prefix, what, bound, bin)),
-  { tint: `${prefix}4`, says: `${what} below ${short(PROBABILITY_BOUNDS[3])}`, after: '0' },
-];
-
-function bounded(prefix: string, what: string, bound: number, bin: number): Bin {
-  const above = PROBABILITY_BOUNDS[bin - 1];
-  const says = above === undefined ? `at least ${short(bound)}` : `${short(bound)} to ${short(above)}`;
-  return { tint: `${prefix}${bin}`, says: `${what} ${says}`, after: short(bound) };
+/** Five bins between four bounds, from the one that blends in; `falling`: that one holds the largest values. */
+function five(prefix: string, what: string, bounds: readonly number[], falling: boolean): Bin[] {
+  const says = (bin: number): string => {
+    const [inner, outer] = [bounds[bin - 1], bounds[bin]].map((bound) => (bound === undefined ? null : short(bound)));
+    if (inner === null) return falling ? `at least ${outer}` : `below ${outer}`;
+    if (outer === null) return falling ? `below ${inner}` : `at least ${inner}`;
+    return falling ? `${outer} to ${inner}` : `${inner} to ${outer}`;
+  };
+  return [0, 1, 2, 3, 4].map((bin) => {
+    const after = bounds[bin];
+    return { tint: `${prefix}${bin}`, says: `${what} ${says(bin)}`, after: after !== undefined ? short(after) : falling ? '0' : '' };
+  });
 }
 
-/** The five bins of a drawn token's probability. */
-export const probabilityBins = five('q', 'probability');
+const RANKS = ['1', '2', '3–4', '5–9', '10+'];
+const rankBins: Bin[] = RANKS.map((ranks, bin) => ({
+  tint: `q${bin}`,
+  says: bin < 4 ? `rank ${ranks.replace('–', ' to ')}` : 'rank 10 or more, or not among the likeliest',
+  after: ranks,
+}));
+
+/** What a token's tint says, by what it is tinted by. */
+export function tintLegend(name: MetricName): { label: string; before: string; bins: Bin[] } {
+  const { title, sign, bounds, falling } = METRICS[name];
+  const start = name === 'rank' ? sign : `${sign} ${falling ? 1 : 0}`;
+  return { label: title, before: start, bins: name === 'rank' ? rankBins : five('q', title.toLowerCase(), bounds, falling) };
+}
 /** The five bins of the heaviest weight, for the Text view: what is sure blends in. */
-export const certaintyBins = five('c', 'heaviest weight');
+export const certaintyBins = five('c', 'heaviest weight', PROBABILITY_BOUNDS, true);
 
 /** The views of columns, as their buttons say them. */
 export const VIEW_OPTIONS: { value: View; text: string }[] = [

@@ -1,14 +1,23 @@
 /** Small choices of the reader; remembered. */
 
-const KEY = 'superpose.single-keys';
+import { keep, kept } from './kept.ts';
+
+const SWITCH = ['on', 'off'] as const;
 
 class Settings {
   /** Whether single keys act outside the steps (WCAG 2.1.4: they can be switched off). */
-  keys = $state(localStorage.getItem(KEY) !== 'off');
+  keys = $state(kept('single-keys', SWITCH, 'on') === 'on');
+  /** Whether spaces, newlines and tabs are drawn in the streams. */
+  glyphs = $state(kept('glyphs', SWITCH, 'off') === 'on');
 
   setKeys(on: boolean): void {
     this.keys = on;
-    localStorage.setItem(KEY, on ? 'on' : 'off');
+    keep('single-keys', on ? 'on' : 'off');
+  }
+
+  setGlyphs(on: boolean): void {
+    this.glyphs = on;
+    keep('glyphs', on ? 'on' : 'off');
   }
 }
 
