@@ -14,20 +14,15 @@ export async function saveSvg(run: RunState, tint: Metric): Promise<void> {
 
 export async function savePng(run: RunState, tint: Metric): Promise<void> {
   const { svg, height } = sheet(run, look(), tint, HIGHEST);
-  const source = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
-  try {
-    const image = new Image();
-    image.src = source;
-    await image.decode();
-    const canvas = document.createElement('canvas');
-    [canvas.width, canvas.height] = [WIDTH * SCALE, height * SCALE];
-    canvas.getContext('2d')?.drawImage(image, 0, 0, canvas.width, canvas.height);
-    const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, 'image/png'));
-    if (!blob) throw new Error('The browser could not make a PNG of this size; the SVG has the whole picture.');
-    save(blob, `superpose-${run.id}.png`);
-  } finally {
-    URL.revokeObjectURL(source);
-  }
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`; // the page's policy lets no blob be an image
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [WIDTH * SCALE, height * SCALE];
+  canvas.getContext('2d')?.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, 'image/png'));
+  if (!blob) throw new Error('The browser could not make a PNG of this size; the SVG has the whole picture.');
+  save(blob, `superpose-${run.id}.png`);
 }
 
 function save(blob: Blob, name: string): void {

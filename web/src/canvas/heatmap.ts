@@ -109,7 +109,11 @@ export class HeatMap extends Chart {
       if (step < 0) continue;
       const level = Math.round(Math.min(1, Math.abs(values[place] ?? 0)) * (LEVELS - 1));
       const colour = this.shades[this.kind(step) ?? 'injected'][level];
-      if (colour) image.data.set([...colour, 255], place * 4);
+      if (!colour) continue;
+      image.data[place * 4] = colour[0];
+      image.data[place * 4 + 1] = colour[1];
+      image.data[place * 4 + 2] = colour[2];
+      image.data[place * 4 + 3] = 255;
     }
     pen.putImageData(image, 0, 0);
   }

@@ -41,7 +41,7 @@ export class Timeline extends Chart {
 
   protected paint(pen: CanvasRenderingContext2D, inks: Inks): void {
     const { from, to } = this.shown;
-    this.ceiling = niceCeiling(this.data.most(from, Math.min(to, this.length)), this.metric.most ?? 0.5);
+    this.ceiling = niceCeiling(this.data.most(from, Math.min(to, this.length)), this.metric.least);
     pen.save();
     pen.beginPath();
     pen.rect(LEFT, 0, this.width, this.floor + 2);

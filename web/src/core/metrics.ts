@@ -11,7 +11,7 @@ export interface Metric {
   sign: string; // before its value and its bins
   of(step: Step): number | null; // null where it is not known
   says(value: number): string;
-  most: number | null; // where its scale ends; null: at the largest value shown
+  least: number; // where its scale ends if no value shown is larger
   bounds: readonly [number, number, number, number]; // between the five tints, from the faint one on
   falling: boolean; // whether large values are the faint ones
 }
@@ -19,23 +19,23 @@ export interface Metric {
 const METRICS_BY_NAME = {
   entropy: {
     title: 'Entropy', unit: 'nats', sign: 'H', of: ({ entropy }) => entropy, says: (value) => `H ${three(value)} nat`,
-    most: null, bounds: [0.1, 0.5, 1, 2], falling: false,
+    least: 0.5, bounds: [0.1, 0.5, 1, 2], falling: false,
   },
   probability: {
     title: 'Probability', unit: 'of the token', sign: 'p', of: ({ token }) => token.probability,
-    says: (value) => `p ${three(value)}`, most: 1, bounds: PROBABILITY_BOUNDS, falling: true,
+    says: (value) => `p ${three(value)}`, least: 1, bounds: PROBABILITY_BOUNDS, falling: true,
   },
   variation: {
     title: 'Total variation', unit: 'believed against fed', sign: 'TV', of: variation, says: (value) => `TV ${three(value)}`,
-    most: 1, bounds: [0.1, 0.5, 0.8, 0.95], falling: false,
+    least: 0.1, bounds: [0.1, 0.5, 0.8, 0.95], falling: false,
   },
   rank: {
     title: 'Rank', unit: 'of the token', sign: 'rank', of: rank, says: (value) => `rank ${value}`,
-    most: null, bounds: [2, 3, 5, 10], falling: false,
+    least: 1, bounds: [2, 3, 5, 10], falling: false,
   },
   latency: {
     title: 'Latency', unit: 'ms', sign: 'ms', of: ({ t_ms }) => t_ms, says: (value) => `${value.toFixed(1)} ms`,
-    most: null, bounds: [10, 20, 50, 100], falling: false,
+    least: 1, bounds: [10, 20, 50, 100], falling: false,
   },
 } as const satisfies Record<string, Metric>;
 

@@ -15,6 +15,7 @@ const RIGHT = WIDTH - EDGE;
 const HEAD = 20; // px above a column, for its readout
 const GAP = 14; // between two rows
 const WIDEST = 94; // a column
+const SEPARATED = 3; // px, a cell of this height can spare one for the line above it
 const LINE = 31; // of the answer
 const CHIP = 92; // height of the transition
 
@@ -186,6 +187,7 @@ class Page {
           const striped = weight < 0 || candidate === null ? ` stroke="${look.edge}" stroke-dasharray="2 2" stroke-width=".5"` : '';
           const edge = step.kind === 'sampled' ? ` stroke="${look.tints[3]}"` : striped;
           parts.push(`<rect x="${n(x)}" y="${n(y)}" width="${n(width)}" height="${n(height)}" fill="${tone ?? look.weights[bin]}"${edge}/>`);
+          if (y > top && height >= SEPARATED) parts.push(`<path d="M${n(x)} ${n(y + 0.5)}h${n(width)}" stroke="${look.bg}"/>`);
           if (labelled && candidate !== null) parts.push(this.written(x + 3, y + 11, this.fit(label(candidate), width - 4, 'cell'), 'cell'));
         }
         if (down > 0) parts.push(`<path d="M${n(x)} ${n(zero)}h${n(width)}" stroke="${look.ink}" stroke-width="2"/>`);
