@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 APART = 0.05
 
 
-def open_compare(lab: Lab, path: str = "/compare") -> Locator:
+def open_compare(lab: Lab, path: str = "/compare?view=stack") -> Locator:
     lab.page.goto(lab.url + path)
     expect(pane(lab, "A")).to_be_visible()
     return status(lab)
@@ -224,11 +224,17 @@ def test_a_run_is_compared_with_what_one_adds(lab: Lab) -> None:
 
 def test_stop_all_and_a_lost_connection(lab: Lab, gate: Gate) -> None:
     lab.url = gate.url
-    long = '{"strategy":"%s","values":{"T_e":"900","T_total":"1000","end_probability":""}}'
-    panes = ",".join(long % name for name in ("non_uniform", "sample"))
+    long = '{"strategy":"%s","values":{"T_e":"2000","T_total":"2000","end_probability":""}}'
+    panes = ",".join(long % name for name in ("non_uniform", "dirichlet"))
     open_compare(lab, f'/compare#{{"user":"What is 25 + 17?","seed":"7","repeats":1,"panes":[{panes}]}}')
     lab.page.get_by_role("button", name="Run all").click()
     expect(pane(lab, "B").locator("[data-step]").nth(10)).to_be_attached()
+    screens = lab.page.get_by_role("navigation", name="Screens")
+    screens.get_by_role("link", name="Models").click()
+    screens.get_by_role("link", name="Compare").click()  # it goes on where it was left
+    expect(lab.page).to_have_url(re.compile(r"[?&]runs="))
+    left = pane(lab, "A").locator("[data-step]").count()
+    expect(pane(lab, "A").locator("[data-step]").nth(left + 10)).to_be_attached()
     gate.cut()
     expect(status(lab)).to_have_text("reconnecting…")
     gate.mend()

@@ -1,8 +1,7 @@
 /** What every chart over the steps has in common: its canvas, its axis, its zoom and its cursor. */
 
 import { type Range, whole } from '../core/axis.ts';
-import type { Kind, Step } from '../core/events.ts';
-import type { Follower } from './picture.ts';
+import type { Kind } from '../core/events.ts';
 
 export const TOP = 14;
 export const BOTTOM = 14;
@@ -20,7 +19,7 @@ export interface Inks {
   mono: string;
 }
 
-export abstract class Chart implements Follower {
+export abstract class Chart {
   protected over = false;
   protected selected: number | null = null;
   protected hovered: number | null = null;
@@ -34,7 +33,6 @@ export abstract class Chart implements Follower {
     protected readonly left: number,
   ) {}
 
-  abstract append(steps: readonly Step[]): void;
   protected abstract reset(): void;
   protected abstract get length(): number;
   protected abstract kind(step: number): Kind | null;

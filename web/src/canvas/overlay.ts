@@ -45,10 +45,6 @@ export class Overlay extends Chart {
     this.soon();
   }
 
-  append(): void {
-    throw new Error('an overlay has several lines: see `follow`');
-  }
-
   protected reset(): void {
     this.lines = this.lines.map(() => new Series());
   }

@@ -55,8 +55,11 @@ class Comparison implements Shared {
   enter(): void {
     const url = new URL(location.href);
     const { runs, plan, reference, step, view, by } = parseAddress(url);
-    if (!runs.length && !plan && this.panes.length) return;
-    if (url.href === new URL(this.href(), url).href) return;
+    const here = (!runs.length && !plan) || url.href === new URL(this.href(), url).href;
+    if (here && this.panes.length) {
+      this.subscribe(); // what went on while another screen was shown
+      return;
+    }
     this.view = view ?? lab.view;
     this.by = by;
     if (plan) this.use(plan, runs);
@@ -101,6 +104,7 @@ class Comparison implements Shared {
     this.plan = { ...plan, panes: [] };
     this.own = own;
     this.tried = false;
+    this.pending = 'nothing';
     this.problem = null;
     this.reference = 0;
     this.selected = this.hovered = null;
