@@ -55,7 +55,7 @@ def routes(store: Store) -> APIRouter:
     ) -> dict[str, Any]:
         """Runs that pass all filters and hold all words of `search`; `next` is the `after` of the following page.
 
-        `total` counts the runs of all pages; it is null for a search with more than 2,000 hits.
+        `total` counts the runs of all pages; it is null for a search with more than 1,000 hits.
         """
         wanted = Wanted(search, strategy, model, status, tag, parent, imported, sort, order, limit, after)
         return store.summaries(wanted)._asdict()
