@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from superpose.events import queued
-from superpose.store import Foreign, Store
+from superpose.imports import Foreign
+from superpose.store import Store
 from superpose.store_list import Query, Sort
 
 LIMIT_MS = 100.0

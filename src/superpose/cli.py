@@ -1,4 +1,4 @@
-"""The command line: serve, run, strategies, models, show."""
+"""The command line: serve, run, strategies, models, show, export, import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from superpose import __version__, terminal
+from superpose import __version__, exports, imports, terminal
 from superpose.engine import EngineError, EngineOptions, open_engine
 from superpose.events import TERMINAL, Event
 from superpose.models import DEMO, UnknownModel, data_dir, known
@@ -111,6 +111,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("run", help="its id")
     show.add_argument("--json", action="store_true", help="print the run record")
     show.set_defaults(act=_show)
+
+    export = commands.add_parser("export", help="write recorded runs to a file")
+    export.add_argument("runs", nargs="+", metavar="RUN", help="its id")
+    export.add_argument(
+        "--format", choices=list(exports.MEDIA), default="json", help="records, events or a table of steps"
+    )
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    export.set_defaults(act=_export)
+
+    take = commands.add_parser("import", help="take runs from a file that was exported as json or jsonl")
+    take.add_argument("file", type=Path)
+    take.set_defaults(act=_import)
     return parser
 
 
@@ -310,3 +322,32 @@ def _show(options: argparse.Namespace) -> int:
         return DONE
     finally:
         store.close()
+
+
+# -- files --------------------------------------------------------------------------------------------------
+
+
+def _export(options: argparse.Namespace) -> int:
+    with contextlib.closing(Store(data_dir())) as store:
+        for run in options.runs:
+            store.status(run)  # raises UnknownRun, before the first byte
+        parts = exports.export(store, options.runs, options.format, listed=len(options.runs) > 1)
+        if options.output is None:
+            sys.stdout.writelines(parts)
+            return DONE
+        try:
+            with options.output.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(parts)
+        except OSError as error:
+            raise BadInput("output", f"cannot write {options.output}: {error.strerror}") from error
+    return DONE
+
+
+def _import(options: argparse.Namespace) -> int:
+    try:
+        data = options.file.read_bytes()
+    except OSError as error:
+        raise BadInput("file", f"cannot read {options.file}: {error.strerror}") from error
+    with contextlib.closing(Store(data_dir())) as store:
+        print("\n".join(store.adopt(imports.read(data))))
+    return DONE

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from superpose.events import TERMINAL, Event, RunRecord, fold, queued
+from superpose.imports import Foreign
 from superpose.store_list import SHOWN, Lists, Page, Query, label, prompt, strategy, title
 from superpose.store_schema import MIGRATIONS
 from superpose.store_words import SEARCHED, Words
@@ -56,15 +57,6 @@ class Stored(NamedTuple):
     seq: int
     type: str
     data: str
-
-
-class Foreign(NamedTuple):
-    """A run of another store: its id there, its label, and its events, first to last, without `run` and `seq`."""
-
-    id: str
-    name: str | None
-    tags: list[str]
-    events: list[Event]
 
 
 class Feed(NamedTuple):
@@ -353,6 +345,11 @@ class Store:
     def facets(self) -> dict[str, list[dict[str, Any]]]:
         """What lists can be filtered by, with how many runs each: strategies, models, statuses, tags."""
         return self._lists.facets()
+
+    def family(self, run: str) -> dict[str, Any]:
+        """Where a run comes from and what comes from it, in words. Raises UnknownRun."""
+        self._row(run)
+        return self._lists.family(run)
 
     # -- bell ---------------------------------------------------------------------------------------------
 

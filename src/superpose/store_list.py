@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from superpose.problems import BadInput
+from superpose.store_family import family
 from superpose.store_words import SEARCHED, Hits, Words, fold
 
 Sort = Literal["created", "name", "strategy", "model", "steps", "tokens_per_second", "seed"]
@@ -96,6 +97,11 @@ class Lists:
                 ]
                 for kind, sql in kinds.items()
             }
+
+    def family(self, run: str) -> dict[str, Any]:
+        """The root of a run's family, and its runs."""
+        with self._lock:
+            return family(self._db, run)
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         return self._db.execute(sql, values).fetchall()

@@ -1,5 +1,7 @@
-"""The run library over HTTP: lists, delete with undo."""
+"""The run library over HTTP: lists, delete with undo, families, files."""
 
+import csv
+import io
 import json
 import time
 
@@ -149,3 +151,88 @@ def test_live_runs_cannot_be_deleted(http):
     while http.delete(f"/api/runs/{run}").status_code == 409:
         time.sleep(0.01)
     assert listed(http) == []
+
+
+def test_a_family_is_told_parents_first(http):
+    root = run_to_end(http, seed=1)
+    child = http.post(f"/api/runs/{root}/fork", json={"step": 1, "mixture": {"ids": [65], "weights": [1.0]}}).json()[
+        "id"
+    ]
+    other = http.post(f"/api/runs/{root}/fork", json={"step": 2, "strategy": "sample"}).json()["id"]
+    for run in (child, other):
+        while http.get(f"/api/runs/{run}").json()["status"] != "finished":
+            time.sleep(0.005)
+    grandchild = http.post(f"/api/runs/{child}/fork", json={"step": 3}).json()["id"]
+    told = http.get(f"/api/runs/{grandchild}/family").json()
+    assert told == http.get(f"/api/runs/{root}/family").json() | {"runs": told["runs"]}
+    assert told["root"] == root
+    assert [(row["id"], row["parent"], row["step"], row["edit"]) for row in told["runs"]] == [
+        (root, None, None, None),
+        (child, root, 1, "forced `A`"),
+        (other, root, 2, None),
+        (grandchild, child, 3, None),
+    ]
+    assert {"name", "status", "strategy", "created_at", "answer"} < set(told["runs"][0])
+    assert listed(http, parent=root) == [other, child]
+    while http.get(f"/api/runs/{grandchild}").json()["status"] != "finished":
+        time.sleep(0.005)
+    http.delete(f"/api/runs/{root}")
+    told = http.get(f"/api/runs/{grandchild}/family").json()  # a child outlives its parent
+    assert (told["root"], [row["id"] for row in told["runs"]]) == (child, [child, grandchild])
+    assert http.get(f"/api/runs/{root}/family").status_code == 404
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_files_go_out_and_come_back(http, form):
+    one, two = run_to_end(http, seed=1), run_to_end(http, seed=2)
+    http.patch(f"/api/runs/{one}", json={"name": 'My "Run"\r\nX-Evil: 1', "tags": ["a"]})
+    single = http.get(f"/api/runs/{one}/export", params={"format": form})
+    assert single.headers["content-disposition"] == f'attachment; filename="superpose-my-run-x-evil-1-{one}.{form}"'
+    assert "x-evil" not in single.headers
+    both = http.get("/api/export", params={"runs": f"{one},{two},{one}", "format": form})
+    assert both.headers["content-disposition"] == f'attachment; filename="superpose-2-runs.{form}"'
+    for file, runs in ((single, [one]), (both, [one, two])):
+        answer = http.post("/api/import", content=file.content)
+        assert answer.status_code == 201
+        assert len(answer.json()["ids"]) == len(runs)
+        for old, new in zip(runs, answer.json()["ids"], strict=True):
+            record = http.get(f"/api/runs/{new}").json()
+            assert record == http.get(f"/api/runs/{old}").json() | {"id": new}
+    assert len(listed(http, imported="true")) == 3
+    assert len(listed(http, imported="false")) == 2
+
+
+def test_tables_are_files_too(http):
+    run = run_to_end(http, seed=1)
+    table = http.get("/api/export", params={"runs": run, "format": "csv"})
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    steps = http.get(f"/api/runs/{run}").json()["steps"]
+    assert len(list(csv.DictReader(io.StringIO(table.text, newline="")))) == len(steps)
+
+
+def test_files_of_what_is_not_there_are_refused(http):
+    run = run_to_end(http)
+    assert "format must be one of" in refusal(http.get(f"/api/runs/{run}/export?format=xml"), 422)
+    assert "no run 'nope'" in refusal(http.get("/api/runs/nope/export"), 404)
+    assert "no run 'nope'" in refusal(http.get(f"/api/export?runs={run},nope"), 404)
+    assert "runs must name 1 to 200 runs" in refusal(http.get("/api/export?runs=,"), 422)
+    many = ",".join(str(number) for number in range(201))
+    assert "runs must name 1 to 200 runs, as in a,b; got 201" in refusal(http.get(f"/api/export?runs={many}"), 422)
+
+
+def test_a_hostile_file_changes_nothing(http):
+    good = http.get(f"/api/runs/{run_to_end(http)}/export?format=jsonl").content
+    before = listed(http)
+    for bad in (good + b"{", good + good, good.replace(b'"tail":', b'"tail":NaN,"was":'), b"\x1f\x8b", b"[" * 10**6):
+        assert refusal(http.post("/api/import", content=bad), 422)
+    assert listed(http) == before
+
+
+def test_only_imports_may_be_large(http):
+    two_million = b"x" * 2_000_000
+    assert "neither JSON" in refusal(http.post("/api/import", content=two_million), 422)
+    assert "at most 1000000 bytes" in refusal(http.post("/api/runs", content=two_million), 413)
+    huge = {"Content-Length": "64000001"}
+    assert "at most 64000000 bytes" in refusal(http.post("/api/import", content=b"x", headers=huge), 413)
+    parts = (bytes(1_000_000) for _ in range(66))
+    assert "at most 64000000 bytes" in refusal(http.post("/api/import", content=parts), 413)

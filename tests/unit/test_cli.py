@@ -92,6 +92,9 @@ def test_readable_text_streams_on_stdout(cli):
         (["run"], "the following arguments are required: user"),
         (["strategies", "soft"], "unknown strategy 'soft'"),
         (["show", "nope"], "there is no run 'nope'"),
+        (["export", "nope"], "there is no run 'nope'"),
+        (["import", "none.json"], "cannot read none.json: No such file or directory"),
+        (["import", "README.md"], "neither JSON nor JSON lines"),
         (["serve", "--port", "70000"], "--port must be 0 to 65535"),
     ],
 )
@@ -112,3 +115,16 @@ def test_lists(cli):
 def test_end_probability_none(cli):
     record = json.loads(cli("run", "x", *QUICK, "--end-probability", "none", "--json").stdout)
     assert record["spec"]["end_probability"] is None
+
+
+def test_export_and_import(cli, tmp_path):
+    record = json.loads(cli("run", "x", *QUICK, "--json").stdout)
+    file = tmp_path / "run.jsonl"
+    assert cli("export", record["id"], "--format", "jsonl", "-o", str(file)).returncode == 0
+    new = cli("import", str(file)).stdout.strip()
+    again = json.loads(cli("export", new).stdout)
+    assert again == {**record, "id": new}
+    assert len(json.loads(cli("export", record["id"], new).stdout)) == 2
+    assert cli("export", new, "--format", "csv").stdout.count("\n") == len(record["steps"]) + 1
+    refused = cli("export", new, "-o", str(tmp_path))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from superpose.imports import MAX_BYTES
 from superpose.server.problems import response
 
 MAX_BODY = 1_000_000  # bytes
+_MAX_OF = {"/api/import": MAX_BYTES}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PAGE_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -49,9 +51,11 @@ class Guard:
         if origin is not None and origin.partition("://")[2] != host:
             refusal = response(403, f"pages of {origin[:80]!r} may not use this server")
             return await refusal(scope, receive, send)
+        limit = _MAX_OF.get(scope["path"], MAX_BODY)
+        too_large = response(413, f"the body is too large; at most {limit} bytes are allowed")
         length = headers.get(b"content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return await _too_large(scope, receive, send)
+        if not length.isdigit() or int(length) > limit:
+            return await too_large(scope, receive, send)
 
         seen, begun = 0, False
 
@@ -59,13 +63,13 @@ class Guard:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > MAX_BODY:
+            if seen > limit:
                 raise TooLarge
             return message
 
         async def guarded(message: Message) -> None:
             nonlocal begun
-            if seen > MAX_BODY and not begun:
+            if seen > limit and not begun:
                 raise TooLarge  # whatever the app makes of the body that broke off
             if message["type"] == "http.response.start":
                 begun = True
@@ -76,11 +80,7 @@ class Guard:
             await self.app(scope, limited, guarded)
         except TooLarge:
             if not begun:
-                await _too_large(scope, receive, send)
-
-
-async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    await response(413, f"the body is too large; at most {MAX_BODY} bytes are allowed")(scope, receive, send)
+                await too_large(scope, receive, send)
 
 
 def _name(host: str) -> str:
