@@ -3,6 +3,7 @@ import './app.css';
 import './canvas/stream.css';
 import './canvas/answer.css';
 import './canvas/card.css';
+import './canvas/ghost.css';
 import { mount } from 'svelte';
 import type { RunEvent } from './core/events.ts';
 import App from './ui/App.svelte';

@@ -57,6 +57,35 @@ export interface Strategy {
   [parameter: string]: unknown;
 }
 
+/** Where a run was branched off, and what was fed there instead; one id of weight 1 is a forced token. */
+export interface Fork {
+  run: string;
+  step: number;
+  mixture: { ids: number[]; weights: number[]; combine: 'sum' | 'max' } | null;
+}
+
+/** How a run whose past was fed again agrees with what was recorded. */
+export interface Replay {
+  steps: number;
+  error: number | null; // null: there was nothing to compare
+  words: string;
+  state: 'rebuilt' | 'restarted' | 'none' | 'new' | 'kept'; // kept: its own, after a pause that outlived the cache
+  state_words: string;
+}
+
+/** A run among those that were branched from one another. */
+export interface Relative {
+  id: string;
+  name: string | null;
+  status: Status;
+  parent: string | null;
+  step: number | null; // of the parent, where it branched
+  edit: string | null;
+  strategy: string;
+  created_at: string;
+  answer: string;
+}
+
 export interface Spec {
   model: string | null;
   system: string;
@@ -114,6 +143,10 @@ export type RunEvent = Numbered &
     | { type: 'prefilled'; prefill_s: number }
     | ({ type: 'step' } & Step)
     | ({ type: 'phase_ended' } & PhaseEnded)
+    | { type: 'run_paused'; step: number; held_s: number }
+    | { type: 'run_resumed'; status: 'queued' | 'running' }
+    | { type: 'lane_released' }
+    | ({ type: 'replayed' } & Replay)
     | { type: 'run_finished' | 'run_cancelled'; timing: Timing }
     | { type: 'run_failed'; error: string; timing?: Timing }
   );

@@ -1,7 +1,7 @@
 /** What panels show of a run; made anew once a frame, never once a token. */
 
 import { secondsLeft, speed } from './eta.ts';
-import type { Engine, Prompt, Spec, Timing } from './events.ts';
+import type { Engine, Prompt, Replay, Spec, Timing } from './events.ts';
 import { type Doing, doing, type PhaseEnd, type RunState } from './reducer.ts';
 
 export interface Facts {
@@ -11,6 +11,9 @@ export interface Facts {
   spec: Spec | null;
   engine: Engine | null;
   prompt: Prompt | null;
+  paused: RunState['paused'];
+  replay: Replay | null;
+  regained: Replay | null;
   steps: number;
   whole: boolean; // the strategy rules the whole generation
   seen: RunState['seen'];
@@ -34,9 +37,9 @@ export class Glance {
     const old = this.last?.id === run.id && this.last.steps <= run.steps.length ? this.last : null;
     const fresh = !old || now - this.paced >= PACE || old.doing !== doing(run) || old.speed === 0;
     if (fresh) this.paced = now;
-    const { id, status, spec, engine, prompt, timing, error } = run;
+    const { id, status, spec, engine, prompt, paused, replay, regained, timing, error } = run;
     this.last = {
-      id, status, spec, engine, prompt, timing, error,
+      id, status, spec, engine, prompt, paused, replay, regained, timing, error,
       doing: doing(run),
       steps: run.steps.length,
       whole: run.whole || (run.steps.length === 0 && thinks === false),

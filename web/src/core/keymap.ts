@@ -2,6 +2,7 @@
 
 export type Act =
   | 'next' | 'previous' | 'down' | 'up' | 'first' | 'last' | 'pin' | 'release'
+  | 'pause' | 'step' | 'stop' | 'edit' | 'force'
   | 'nextUnsure' | 'previousUnsure' | 'earlier' | 'later' | 'closer' | 'wider' | 'fit'
   | 'stack' | 'ladder' | 'text' | 'follow' | 'help';
 
@@ -21,8 +22,13 @@ export const KEYMAP: readonly Binding[] = [
   { keys: ['ArrowUp'], shown: '↑', act: 'up', says: 'step above', anywhere: false },
   { keys: ['Home'], shown: 'Home', act: 'first', says: 'first step of the phase', anywhere: false },
   { keys: ['End'], shown: 'End', act: 'last', says: 'last step of the phase', anywhere: false },
-  { keys: ['Enter', ' '], shown: 'Enter', act: 'pin', says: 'pin the step in the inspector', anywhere: false },
+  { keys: ['Enter'], shown: 'Enter', act: 'pin', says: 'pin the step in the inspector; again: branch there', anywhere: false },
   { keys: ['Escape'], shown: 'Esc', act: 'release', says: 'let go of the step', anywhere: true },
+  { keys: [' '], shown: 'Space', act: 'pause', says: 'pause, or go on', anywhere: true },
+  { keys: ['s', 'S'], shown: 'S', act: 'step', says: 'one step of a paused run', anywhere: true },
+  { keys: ['.'], shown: '.', act: 'stop', says: 'stop the run', anywhere: true },
+  { keys: ['e', 'E'], shown: 'E', act: 'edit', says: 'edit the weights of the pinned step', anywhere: true },
+  { keys: ['f', 'F'], shown: 'F', act: 'force', says: 'force a token at the pinned step', anywhere: true },
   { keys: [']'], shown: ']', act: 'nextUnsure', says: 'next unsure step', anywhere: true },
   { keys: ['['], shown: '[', act: 'previousUnsure', says: 'previous unsure step', anywhere: true },
   { keys: ['+', '='], shown: '+', act: 'closer', says: 'zoom into the chart', anywhere: true },

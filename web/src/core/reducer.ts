@@ -1,6 +1,6 @@
 /** Events of a run, folded into what the page shows. The only writer of a RunState. */
 
-import type { Engine, PhaseEnded, Prompt, RunEvent, Spec, Status, Step, Timing } from './events.ts';
+import type { Engine, PhaseEnded, Prompt, Replay, RunEvent, Spec, Status, Step, Timing } from './events.ts';
 
 /** How a phase ended; `at` is the number of steps before its end. */
 export interface PhaseEnd extends PhaseEnded {
@@ -16,6 +16,10 @@ export interface RunState {
   prompt: Prompt | null;
   engine: Engine | null;
   prefilled: boolean;
+  /** Of a paused run: for how many seconds its cache is held since then, 0 = it has none; null once it was given up. */
+  paused: { held: number | null } | null;
+  replay: Replay | null; // of a branch: how its parent's steps were fed again
+  regained: Replay | null; // after a pause: how its own were
   steps: Step[]; // grows in place: steps[i].step === i
   /** The strategy rules the whole generation: there is no thinking before the answer. */
   whole: boolean;
@@ -38,6 +42,9 @@ export function newRun(id: string): RunState {
     prompt: null,
     engine: null,
     prefilled: false,
+    paused: null,
+    replay: null,
+    regained: null,
     steps: [],
     whole: false,
     seen: { mixture: false, sampled: false, combine: 'sum' },
@@ -88,10 +95,25 @@ export function apply(run: RunState, event: RunEvent): boolean {
       run.ended[event.phase] = { ...event, at: run.steps.length };
       run.text[event.phase] += event.text;
       break;
+    case 'run_paused':
+      run.status = 'paused';
+      run.paused = { held: event.held_s };
+      break;
+    case 'run_resumed':
+      run.status = event.status;
+      run.paused = null;
+      break;
+    case 'lane_released':
+      if (run.paused) run.paused = { held: null };
+      break;
+    case 'replayed':
+      run[event.state === 'kept' ? 'regained' : 'replay'] = event;
+      break;
     case 'run_finished':
     case 'run_cancelled':
     case 'run_failed':
       run.status = event.type === 'run_finished' ? 'finished' : event.type === 'run_cancelled' ? 'cancelled' : 'failed';
+      run.paused = null;
       run.timing = event.timing ?? run.timing;
       run.error = event.type === 'run_failed' ? event.error : null;
       break;

@@ -5,6 +5,7 @@ import type { RunEvent, Step } from '../core/events.ts';
 import { type Facts, Glance } from '../core/facts.ts';
 import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
+import { answers, type Ask, type Pending } from '../core/steer.ts';
 import { post, Problem } from './api.ts';
 import { charts } from './charts.svelte.ts';
 import { follow } from './follow.svelte.ts';
@@ -24,8 +25,11 @@ class Lab {
   hovered = $state<number | null>(null);
   view = $state<View>('stack');
   connection = $state<Connection>('closed');
-  /** What was asked of the server and not yet answered by an event. */
-  pending = $state<'nothing' | 'waiting' | 'sending' | 'stopping'>('nothing');
+  pending = $state<Pending>('nothing');
+  /** When the cache of a paused run is given up, by `performance.now`; null where the pause was not seen to begin. */
+  heldUntil = $state<number | null>(null);
+  /** Why the server refused what was asked last. */
+  refused = $state<string | null>(null);
   id = $state<string | null>(null);
 
   private run: RunState | null = null;
@@ -33,6 +37,7 @@ class Lab {
   private readonly frames = new Frames((budget) => this.draw(budget));
   private reveal = false;
   private readonly glance = new Glance();
+  private settled = false; // the past is replayed: what comes now happens now
 
   constructor() {
     const saved = localStorage.getItem(VIEW_KEY);
@@ -89,6 +94,7 @@ class Lab {
       const { id } = await post<{ id: string }>('/api/runs', body);
       this.pending = 'nothing';
       this.open(id);
+      this.settled = true; // it begins now
       history.pushState(null, '', hrefOf({ run: id, step: null, view: this.view }));
       follow.start();
     } catch (error) {
@@ -109,20 +115,32 @@ class Lab {
     else form.refuse(new Problem(503, model.error ?? `${model.name} could not be loaded`, null));
   }
 
-  /** Asks the server to end the run; the page changes when its events say so. */
-  async stop(): Promise<void> {
-    if (this.pending === 'waiting') {
-      this.pending = 'nothing';
-      return;
+  /** Asks the server to pause, step, resume or end the run; the page changes when its events say so. */
+  async ask(what: Ask): Promise<void> {
+    this.refused = null;
+    if (what === 'cancel' && this.pending === 'waiting') this.pending = 'nothing';
+    else if (this.run && !isOver(this.run.status)) {
+      this.pending = what;
+      try {
+        await post(`/api/runs/${encodeURIComponent(this.run.id)}/${what}`);
+      } catch (error) {
+        if (this.pending === what) this.pending = 'nothing';
+        this.refused = error instanceof Problem ? error.message : String(error);
+      }
     }
-    if (!this.run || isOver(this.run.status)) return;
-    this.pending = 'stopping';
-    try {
-      await post(`/api/runs/${encodeURIComponent(this.run.id)}/cancel`);
-    } catch (error) {
-      this.pending = 'nothing';
-      form.refuse(error instanceof Problem ? error : new Problem(0, String(error), null));
-    }
+  }
+
+  /** Pauses a run that is under way, lets a paused one go on; false where there is none. */
+  turn(): boolean {
+    if (!this.facts || isOver(this.facts.status)) return false;
+    void this.ask(this.facts.paused ? 'resume' : 'pause');
+    return true;
+  }
+
+  /** Goes to a step of another run. */
+  visit(run: string, step: number | null): void {
+    history.pushState(null, '', hrefOf({ run, step, view: this.view }));
+    this.enter();
   }
 
   select(step: number | null, reveal = false): void {
@@ -156,6 +174,8 @@ class Lab {
   private open(id: string | null): void {
     this.leave?.();
     this.leave = null;
+    this.refused = null;
+    if (this.pending !== 'waiting') this.pending = 'nothing';
     follow.end();
     if (id === null) {
       this.run = this.facts = this.id = null;
@@ -177,7 +197,9 @@ class Lab {
 
   /** Replay is over: a run that still goes on is followed, a finished one stays where its reader begins. */
   private settle(run: RunState): void {
-    if (this.run !== run || follow.on) return;
+    if (this.run !== run) return;
+    this.settled = true;
+    if (follow.on) return;
     follow.fresh = 0;
     if (!isOver(run.status) && this.selected === null && window.scrollY === 0) follow.start();
   }
@@ -185,6 +207,7 @@ class Lab {
   private begin(id: string): RunState {
     this.picture.clear();
     this.selected = this.hovered = null;
+    this.settled = false;
     this.id = id;
     this.run = newRun(id);
     this.facts = this.factsOf(this.run);
@@ -194,7 +217,8 @@ class Lab {
   private take(event: RunEvent): void {
     if (!this.run) return;
     apply(this.run, event);
-    if (isOver(this.run.status) && this.pending === 'stopping') this.pending = 'nothing';
+    if (event.type === 'run_paused') this.heldUntil = this.settled ? performance.now() + 1000 * event.held_s : null;
+    if (answers(event, this.pending)) this.pending = 'nothing';
   }
 
   private soon(): void {

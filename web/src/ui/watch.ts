@@ -1,6 +1,6 @@
 /** The event stream of one run or of several: replay, live, and again after a lost connection. */
 
-import type { RunEvent } from '../core/events.ts';
+import type { RunEvent, Step } from '../core/events.ts';
 import { get, Problem } from './api.ts';
 
 export type Connection = 'connecting' | 'live' | 'reconnecting' | 'missing' | 'closed';
@@ -76,6 +76,21 @@ export function watch(
   open();
   window.addEventListener('online', back);
   return () => close(null);
+}
+
+/**
+ * Gives one recorded step of a run, and nothing where there is none. Step n has a number above n, as events come
+ * before the first step: so reading begins close to it, and the whole of a long run is never fetched.
+ */
+export function recordedStep(id: string, step: number, found: (step: Step) => void): () => void {
+  const source = new EventSource(`/api/runs/${encodeURIComponent(id)}/events?after=${step}`);
+  source.onmessage = ({ data }: MessageEvent<string>) => {
+    const event = JSON.parse(data) as RunEvent;
+    if (event.type === 'step' && event.step === step) found(event);
+    if (TERMINAL.has(event.type) || (event.type === 'step' && event.step >= step)) source.close();
+  };
+  source.onerror = () => source.close();
+  return () => source.close();
 }
 
 function pause(ms: number): Promise<void> {

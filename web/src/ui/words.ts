@@ -2,9 +2,8 @@
 
 import type { Facts } from '../core/facts.ts';
 import { duration, plural, rate } from '../core/format.ts';
+import type { Pending } from '../core/steer.ts';
 import type { Connection } from './watch.ts';
-
-type Pending = 'nothing' | 'waiting' | 'sending' | 'stopping';
 
 export interface Words {
   sign: string;
@@ -20,7 +19,8 @@ export function statusWords(facts: Facts | null, connection: Connection, pending
   if (connection === 'reconnecting') return { sign: '↻', text: 'reconnecting…', tone: 'busy' };
   if (!facts) return { sign: '', text: 'ready for a prompt', tone: 'idle' };
   if (facts.status === 'unknown') return { sign: '…', text: 'opening the run', tone: 'busy' };
-  if (pending === 'stopping') return { sign: '■', text: 'stopping…', tone: 'busy' };
+  if (pending === 'cancel') return { sign: '■', text: 'stopping…', tone: 'busy' };
+  if (facts.paused) return { sign: '❚❚', text: `paused at step ${facts.steps}`, tone: 'idle' };
   switch (facts.doing) {
     case 'queued':
       return { sign: '…', text: 'queued', tone: 'busy' };
@@ -48,6 +48,7 @@ function overWords({ status, steps, timing }: Facts): Words {
 /** The title of the tab: "▶ 35 · thinking", "✓ 1462". */
 export function title(facts: Facts | null, answer: string): string {
   if (!facts || facts.status === 'unknown') return 'superpose';
+  if (facts.paused) return `❚❚ ${facts.steps} · paused – superpose`;
   if (facts.doing !== 'over') {
     const what = facts.doing === 'thinking' || facts.doing === 'answering' ? `▶ ${facts.steps} · ${facts.doing}` : `… ${facts.doing}`;
     return `${what} – superpose`;
