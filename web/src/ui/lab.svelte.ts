@@ -71,6 +71,11 @@ class Lab {
     return index === null ? null : (this.run?.steps[index] ?? null);
   }
 
+  /** Whether the server has the run: not one that only `append` gave; not reactive. */
+  get kept(): boolean {
+    return this.leave !== null;
+  }
+
   /** The last step number; -1 before the first. */
   get last(): number {
     return (this.run?.steps.length ?? 0) - 1;
