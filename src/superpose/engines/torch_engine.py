@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ class TorchEngine:
         vocab, context = vocabulary(model, label), longest(model.config, context)
         # The trial may need more lanes and positions than were asked for.
         lanes, columns = max(max_lanes, LANES), max(context, POSITIONS)
+        # transformers is renaming it, and warns where the old word is used
+        self._cache_word = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._slots = Slots(model.config.get_text_config(decoder=True), lanes, columns)
         self._opened = 0
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
@@ -261,9 +264,9 @@ class TorchEngine:
             inputs_embeds=fed,
             position_ids=positions,
             attention_mask=self._slots.masks(positions, self._dtype),
-            past_key_values=self._slots.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_word: self._slots.cache},
         ).logits[:, -1]
         return logits
 
