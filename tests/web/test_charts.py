@@ -246,7 +246,8 @@ def test_the_heat_map_fits_a_phone(lab: Lab, width: int) -> None:
     sideways = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
     assert not lab.page.evaluate(sideways)
     small = lab.page.locator("section[aria-label=Timeline] :is(button, select)").evaluate_all(
-        """all => all.filter(e => e.checkVisibility()).map(e => [e.getBoundingClientRect(), e]).filter(([r]) => r.width < 24 || r.height < 24)
+        """all => all.filter(e => e.checkVisibility()).map(e => [e.getBoundingClientRect(), e])
+          .filter(([r]) => r.width < 24 || r.height < 24)
           .map(([, e]) => e.outerHTML.slice(0, 100))"""
     )
     assert small == []
