@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Locator, Route, expect
+from playwright.sync_api import Download, Locator, Page, Route, expect
 
 from tests.web.test_quality import audit
 
@@ -80,6 +83,12 @@ class Shelf:
 
     def act(self, name: str) -> None:
         self.acts.get_by_role("button", name=name).click()
+
+    def save(self, kind: str) -> Download:
+        self.act("Export")
+        with self.page.expect_download() as saved:
+            self.page.get_by_role("dialog", name="Export").get_by_role("button", name=kind).click()
+        return saved.value
 
 
 @pytest.fixture
@@ -269,6 +278,69 @@ def test_a_live_run_is_kept_fresh_and_not_deleted(shelf: Shelf) -> None:
     assert steps.inner_text().replace("\u202f", "") == str(len(shelf.record(run)["steps"]))
 
 
+def test_exports_hold_what_the_server_holds(shelf: Shelf) -> None:
+    shelf.open("&sort=seed", rows=3)
+    runs = [run["id"] for run in shelf.listed()]
+    records = [shelf.record(run) for run in runs]
+    shelf.choose("first")
+    assert json.loads(Path(shelf.save("JSON)").path()).read_text()) == records[0]
+    events = [json.loads(line) for line in Path(shelf.save("JSONL").path()).read_text().splitlines()]
+    assert [event["step"] for event in events if event["type"] == "step"] == list(range(len(records[0]["steps"])))
+    saved = shelf.save("CSV")
+    assert runs[0] in saved.suggested_filename and saved.suggested_filename.endswith(".csv")
+    with Path(saved.path()).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["entropy"]) for row in rows] == [step["entropy"] for step in records[0]["steps"]]
+    shelf.choose("pears", "cherries")
+    assert json.loads(Path(shelf.save("JSON)").path()).read_text()) == records
+    with Path(shelf.save("CSV").path()).open(newline="") as file:
+        counts = [row["run"] for row in csv.DictReader(file)]
+    assert [counts.count(run) for run in runs] == [len(record["steps"]) for record in records]
+
+
+def test_an_exported_file_comes_in_again_and_a_broken_one_does_not(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.open(rows=3)
+    shelf.choose("pears")
+    good = tmp_path / "good.json"
+    shelf.save("JSON)").save_as(good)
+    bad = tmp_path / "bad.json"
+    bad.write_text(good.read_text()[:500])
+    files = shelf.page.get_by_label("Files to import")
+    files.set_input_files([bad])
+    said = shelf.page.get_by_role("main").get_by_role("alert")
+    expect(said).to_contain_text("bad.json: ")
+    shelf.refused()
+    assert len(shelf.listed()) == 3
+    expect(shelf.rows()).to_have_count(3)
+    files.set_input_files([good])
+    expect(shelf.toast).to_contain_text("1 run imported")
+    expect(said).to_have_count(0)
+    expect(shelf.rows()).to_have_count(4)
+    mark = shelf.rows().filter(has=shelf.page.get_by_text("imported", exact=True))
+    expect(mark).to_have_count(1)
+    drop(shelf.page, good)
+    expect(shelf.rows()).to_have_count(5)
+    mark.first.locator("a.open").click()
+    expect(shelf.lab.status).to_contain_text("done")
+    old = json.loads(good.read_text())
+    new = shelf.record(shelf.lab.run)
+    assert new["steps"] == old["steps"] and new["id"] != old["id"]
+    assert shelf.lab.numbers() == list(range(len(old["steps"])))
+
+
+def drop(page: Page, path: Path) -> None:
+    """Lets a file fall on the page."""
+    page.evaluate(
+        """([name, text]) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([text], name));
+          for (const type of ['dragover', 'drop'])
+            document.body.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true, cancelable: true}));
+        }""",
+        [path.name, path.read_text()],
+    )
+
+
 def test_two_to_four_rows_lead_to_compare(shelf: Shelf) -> None:
     shelf.open("&sort=seed", rows=3)
     listed = shelf.listed()
@@ -283,7 +355,8 @@ def test_two_to_four_rows_lead_to_compare(shelf: Shelf) -> None:
     shelf.table.get_by_role("checkbox", name="Select all shown").check()
     expect(shelf.acts).to_contain_text("3 selected")
     compare.click()
-    expect(shelf.page).to_have_url(f"{shelf.lab.url}/compare?runs={','.join(run['id'] for run in listed)}")
+    expect(shelf.page).to_have_url(re.compile(f"/compare\\?runs={','.join(run['id'] for run in listed)}"))
+    expect(shelf.page.get_by_role("main").get_by_role("status")).to_contain_text("all 3 done")
 
 
 def test_a_refusal_is_said_and_the_list_stays(shelf: Shelf) -> None:
