@@ -143,7 +143,9 @@ class _TokenShown(_Part):
     probability: _Share | None
 
 
-class _Step(_Part):
+class Step(_Part):
+    """One forward pass, as records and events tell it."""
+
     step: _Count
     phase: Phase
     kind: Kind
@@ -248,7 +250,7 @@ class _Prefilled(_Part):
     prefill_s: _Positive
 
 
-class _StepEvent(_Step):
+class _StepEvent(Step):
     type: Literal["step"]
 
 
@@ -321,7 +323,7 @@ class Record(_Part):
     spec: _Spec
     engine: _Engine | None
     prompt: _Prompt | None
-    steps: list[_Step]
+    steps: list[Any]  # each is checked by itself: models of all at once would take half a gigabyte
     thinking: _PhaseText
     answer: _PhaseText
     text: _Text

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from superpose.events import TERMINAL, Event, RunRecord, fold, queued
-from superpose.formats import TYPES, AnyEvent, Id, Name, Record, Tags, bad, check, parse
+from superpose.formats import TYPES, AnyEvent, Id, Name, Record, Step, Tags, bad, check, parse
 from superpose.problems import clip
 
 MAX_BYTES = 64_000_000
@@ -108,6 +108,8 @@ def _from_records(value: Any) -> list[Foreign]:
     for number, record in enumerate(records[: MAX_RUNS + 1]):
         where = "the record" if value is record else f"record {number + 1} of the list"
         check(Record, record, where)
+        for place, step in enumerate(record["steps"]):
+            check(Step, step, where, f"steps.{place}")
         events = list(_unfold(record, where))
         _in_order(events, where)
         foreign = Foreign(record["id"], record["name"], record["tags"], events)
