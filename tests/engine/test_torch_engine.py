@@ -1,6 +1,7 @@
 """The torch engine against transformers' own logits, on tiny models of several families."""
 
 import json
+import platform
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from superpose.engines import (
     torch_engine_blend,
     torch_engine_cache,
     torch_engine_load,
+    torch_engine_memory,
     torch_engine_threads,
 )
 from superpose.engines.torch_engine_check import refuse
@@ -514,3 +516,19 @@ def test_memory_counts_each_tensor_once_and_follows_the_lanes(build, engine_of):
     engine.close(lane)
     engine.close(other)
     assert engine.memory() == (weights, 0)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what glibc keeps is what is given back")
+def test_freed_memory_goes_back_to_the_system():
+    def resident():
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) // 1024 for line in file if line.startswith("RssAnon"))
+
+    before = resident()
+    blocks = [torch.ones(16 * 1024) for _ in range(3200)]  # 200 MiB, each too small for a mapping of its own
+    last = torch.ones(16 * 1024)  # holds the heap's end, so that the blocks below it are kept
+    assert resident() - before > 150
+    del blocks
+    torch_engine_memory.empty_cache(torch.device("cpu"))
+    assert resident() - before < 50
+    assert last.sum() == 16 * 1024
