@@ -114,6 +114,8 @@ class Runner:
 
         def credit(live: Live) -> bool:
             if live.hold and not live.cancelled:
+                if not live.credit:
+                    live.last = time.perf_counter()  # the wait before is no part of the step
                 live.credit = min(live.credit + steps, live.work.spec.T_total)
             return live.hold and not live.cancelled
 

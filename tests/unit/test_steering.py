@@ -80,9 +80,14 @@ def test_a_paused_run_waits_steps_and_goes_on_as_if_nothing_had_been(lab):
     until(lambda: len(store.record(run)["steps"]) == at + 2)
     time.sleep(0.05)
     assert (len(store.record(run)["steps"]), store.status(run)) == (at + 2, "paused")
+    time.sleep(0.2)
+    assert runner.advance(run, 1)
+    until(lambda: len(store.record(run)["steps"]) == at + 3)
+    time.sleep(0.2)
     assert runner.resume(run)
     record = ended(store, run)
     assert told(record) == told(alone)
+    assert all(step["t_ms"] < 150 for step in record["steps"][at : at + 5])  # waits are no part of a step
     assert record["replay"] is None  # its lane was there all the time
     pauses = [event for event in types(store, run) if event.startswith("run_")]
     assert pauses == ["run_queued", "run_started", "run_paused", "run_resumed", "run_finished"]
