@@ -3,7 +3,9 @@
     python benchmarks/strategies.py [--repeats 400]
 
 The peer of the same run is numpy's softmax over the same 64 numbers, what the plainest mixture cannot do without:
-`ratio` is against it. Aims: 50 microseconds with 64 candidates, 1,000 with a vocabulary of 152,000. Last line JSON.
+`ratio` is against it. Each number is the quietest of five rounds' medians, as other programs want the cores too. Aims:
+50 microseconds with 64 candidates, 1,000 with a vocabulary of 152,000; where one is missed it exits with 1. Last line
+JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -20,6 +23,8 @@ from superpose.strategy import Setting, Step, make_strategy, strategies
 from superpose.types import Distribution, Sampling
 
 FEW, VOCABULARY = 64, 152_000
+AIMS = {FEW: 50.0, VOCABULARY: 1000.0}  # microseconds
+ROUNDS = 5
 
 
 def belief(count: int, vocabulary: int, sharpness: float = 3.0) -> Distribution:
@@ -44,31 +49,38 @@ def median_us(act: Callable[[int], object], repeats: int) -> float:
     return statistics.median(times) / 1000
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=400, help="calls a round; a quarter for whole vocabularies")
     repeats = parser.parse_args().repeats
     setting = Setting(1, 0.8, 10**6, 10**6, Sampling(), (5,), frozenset({2}), lambda text: [7], lambda token: "word")
     few, whole = belief(FEW, VOCABULARY), belief(VOCABULARY, VOCABULARY)
     scores = np.log(few.probs)
-    peer = median_us(lambda _: np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum(), repeats)
-    told = {}
+    works: dict[str, tuple[int, Callable[[int], object]]] = {
+        "peer": (FEW, lambda _: np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum())
+    }
     for name, cls in strategies().items():
         reads_all = cls().support() == 0 and cls().mass() == 1
         given = {"k": FEW} if "k" in cls.model_fields and name != "slerp" else {}
         mix = make_strategy({"name": name, **given}).begin(setting)
-        d, limit = (whole, 1000.0) if reads_all else (few, 50.0)
-        spent = median_us(lambda i, mix=mix, d=d: mix(d, Step(i, 1)), repeats // 4 if reads_all else repeats)
-        candidates = VOCABULARY if reads_all else FEW
-        told[name] = {
-            "candidates": candidates,
-            "us": round(spent, 1),
-            "ratio": round(spent / peer, 1),
-            "ok": spent < limit,
-        }
-        print(f"{name:34} {candidates:7} candidates {spent:9.1f} us  {'' if spent < limit else 'over its aim'}")
-    print(json.dumps({"peer_us": round(peer, 2), "strategies": told}))
+        d = whole if reads_all else few
+        works[name] = len(d.ids), lambda i, mix=mix, d=d: mix(d, Step(i, 1))
+    rounds = [
+        {name: median_us(act, repeats if count == FEW else repeats // 4) for name, (count, act) in works.items()}
+        for _ in range(ROUNDS)
+    ]
+    quietest = {name: min(spent[name] for spent in rounds) for name in works}
+    peer = quietest.pop("peer")
+    told = {}
+    for name, spent in quietest.items():
+        candidates = works[name][0]
+        ok = spent < AIMS[candidates]
+        told[name] = {"candidates": candidates, "us": round(spent, 1), "ratio": round(spent / peer, 1), "ok": ok}
+        print(f"{name:34} {candidates:7} candidates {spent:9.1f} us  {'' if ok else 'over its aim'}")
+    ok = all(each["ok"] for each in told.values())
+    print(json.dumps({"ok": ok, "peer_us": round(peer, 2), "strategies": told}))
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -388,8 +388,7 @@ class Decoder:
     def _record(self, d: Distribution, chosen: Mixture) -> Event:
         shown = min(max(SHOWN, self._support, len(chosen.ids)), MOST_SHOWN, len(d.ids))
         token, p = _readout(d, chosen)
-        order = np.argsort(-np.abs(chosen.weights), kind="stable")
-        heavy = order[:MOST_SHOWN]
+        heavy = chosen.heaviest(MOST_SHOWN)
         event: Event = {
             "type": "step",
             "step": self.step,
@@ -423,9 +422,9 @@ class Decoder:
         throughout = chosen.kind == "mixture" and self._mixes_throughout
         if throughout or (d.drawn != token and self._phase != "transition"):
             event["drawn"] = self._believed(d.drawn, d.drawn_prob)
-        if len(order) > MOST_SHOWN:
-            rest = float(chosen.weights[order[MOST_SHOWN:]].sum(dtype=np.float64))
-            event["fed_rest"] = {"count": len(order) - MOST_SHOWN, "weight": _short(rest)}
+        if len(chosen.ids) > MOST_SHOWN:
+            rest = float(np.delete(chosen.weights, heavy).sum(dtype=np.float64))
+            event["fed_rest"] = {"count": len(chosen.ids) - MOST_SHOWN, "weight": _short(rest)}
         return event
 
     def _believed(self, token: int, p: float) -> Believed:

@@ -9,13 +9,13 @@ from pydantic import Field
 from superpose.strategies.families import TopK, TopKSum, WeightedSum
 from superpose.strategies.parts import (
     blend,
-    candidates,
     min_p,
     normalised,
     power,
     random_subset,
     top_k,
     top_n_sigma,
+    vocabulary,
 )
 from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
@@ -93,7 +93,7 @@ class TopNSigma(WeightedSum, name="top_n_sigma"):
         """A callable that knows the run's temperature."""
 
         def mix(d: Distribution, step: Step) -> Mixture:
-            ids, p = top_n_sigma(candidates(d), self.n, run.temperature)
+            ids, p = top_n_sigma(vocabulary(d), self.n, run.temperature)
             return blend(ids, normalised(p), rescale=self.length)
 
         return mix

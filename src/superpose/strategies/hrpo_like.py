@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from superpose.strategies.families import WholeGeneration
-from superpose.strategies.parts import blend, candidates, normalised, retempered, with_token
+from superpose.strategies.parts import blend, retempered, vocabulary, with_token
 from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, Mixture
 
@@ -35,11 +35,11 @@ class HrpoLike(WholeGeneration, name="hrpo_like"):
         """A callable that knows the run's temperature."""
 
         def mix(d: Distribution, step: Step) -> Mixture:
-            c = retempered(candidates(d), run.temperature, 1.0)
-            ids, p = with_token(c, d.drawn, 0.0)
-            weights = np.sqrt(1 - self.a**2) * p / np.sqrt((p**2).sum())
-            weights[np.flatnonzero(ids == d.drawn)[0]] += self.a
+            (ids, p), drawn = with_token(retempered(vocabulary(d), run.temperature, 1.0), d.drawn)
+            weights = math.sqrt((1 - self.a**2) / float(p @ p)) * p
+            weights[drawn] += self.a
             # A mixture's weights sum to 1; the sum that they had becomes the length's factor.
-            return blend(ids, normalised(weights), rescale=float(weights.sum()), shown=d.drawn)
+            length = float(weights.sum())
+            return blend(ids, weights / length, rescale=length, shown=d.drawn)
 
         return mix

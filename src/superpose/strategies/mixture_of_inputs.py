@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from superpose.strategies.families import WeightedSum, WholeGeneration
@@ -13,7 +13,6 @@ from superpose.strategies.parts import (
     blend,
     candidates,
     entropy,
-    normalised,
     posterior,
     retempered,
     top_k,
@@ -69,7 +68,6 @@ class MixtureOfInputs(DirectMixture, name="mixture_of_inputs"):
 
     def feed(self, d: Distribution, prior: Candidates) -> Mixture:
         """The posterior mean; the drawn token stands for it."""
-        certainty = entropy(prior.p) / np.log(self.n) / (self.beta + 1) if self.n > 1 else 0.0
-        ids, p = with_token(prior, d.drawn, 0.0)
-        weights = posterior(p, int(np.flatnonzero(ids == d.drawn)[0]), float(certainty))
-        return blend(ids, normalised(weights), rescale=self.length, shown=d.drawn)
+        certainty = entropy(prior.p) / math.log(self.n) / (self.beta + 1) if self.n > 1 else 0.0
+        (ids, p), drawn = with_token(prior, d.drawn)
+        return blend(ids, posterior(p, drawn, certainty), rescale=self.length, shown=d.drawn)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from superpose.strategies.families import WeightedSum
-from superpose.strategies.parts import blend, candidates, counted, filtered, normalised
+from superpose.strategies.parts import blend, candidates, counted, drawn, filtered, normalised
 from superpose.strategy import Memory, Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
@@ -49,8 +49,7 @@ class Multiplex(WeightedSum, name="multiplex"):
         def mix(d: Distribution, step: Step) -> Mixture | Stop:
             ids, p = filtered(candidates(d), self.top_k, self.top_p, 0.0)
             p = normalised(p)
-            count = self.draws if self.replacement else min(self.draws, len(p))
-            draws = step.generator().choice(len(p), count, self.replacement, p)
+            draws = drawn(p, self.draws, self.replacement, step.generator())
             if int(ids[draws[0]]) in ends:
                 return Stop(f"the first draw was `{run.text(int(ids[draws[0]]))}`")
             places, weights = counted(p, draws, self.by_probability)

@@ -1,7 +1,8 @@
 """Pure parts that strategies are written from: select candidates, weigh them, combine; gates and stop rules.
 
-A selection is `Candidates`: ids [K] int32 and p [K] float64, likeliest first, none of probability 0. Weights are
-float64 [K]. Randomness comes in as a generator keyed by (seed, step). Numbers of papers are in `docs/strategies.md`.
+A selection is `Candidates`: ids [K] int32 and p [K], likeliest first, none of probability 0. Probabilities and weights
+are float64, or float32 where a whole vocabulary is read at every step. Randomness comes in as a generator keyed by
+(seed, step). Numbers of papers are in `docs/strategies.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.random import Generator
 
 from superpose.types import Combine, Distribution, GaussianNoise, IntArray, Mixture, Rescale
 
-Weights = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.floating]
 _MATH = re.compile(r"\s*[0-9A-Za-z+\-*/=^<>(){}\[\]%.,×÷]\s*")
 NEGLIGIBLE = 1e-12  # times the largest: 150,000 of them are near float32's resolution of the sum
 
@@ -25,7 +26,7 @@ class Candidates(NamedTuple):
     """Selected candidates, likeliest first, with probabilities that need not sum to 1."""
 
     ids: IntArray  # [K] int32
-    p: Weights  # [K] float64, above 0
+    p: Weights  # [K], above 0
 
     def renormalised(self) -> Candidates:
         """The same candidates with probabilities that sum to 1."""
@@ -36,9 +37,15 @@ class Candidates(NamedTuple):
 
 
 def candidates(d: Distribution) -> Candidates:
-    """All that was believed with a probability above 0."""
-    count = int(np.count_nonzero(d.probs))
-    return Candidates(d.ids[:count], d.probs[:count].astype(np.float64))
+    """All that was believed with a probability above 0, in float64."""
+    ids, p = vocabulary(d)
+    return Candidates(ids, p.astype(np.float64))
+
+
+def vocabulary(d: Distribution) -> Candidates:
+    """All that was believed with a probability above 0, in float32 as it came."""
+    count = int(np.count_nonzero(d.probs > 0))
+    return Candidates(d.ids[:count], d.probs[:count])
 
 
 def top_k(c: Candidates, k: int) -> Candidates:
@@ -49,24 +56,21 @@ def top_k(c: Candidates, k: int) -> Candidates:
 def top_p(c: Candidates, mass: float) -> Candidates:
     """The smallest set of likeliest candidates whose cumulative probability reaches `mass` (Holtzman 2020)."""
     # float32 probabilities sum with errors near 1e-8: a set that reaches the mass exactly must count as reaching it
-    reached = np.cumsum(c.p) >= mass - 1e-7
-    return top_k(c, int(np.argmax(reached)) + 1) if reached.any() else c
+    return top_k(c, int(c.p.cumsum().searchsorted(mass - 1e-7)) + 1)
 
 
 def min_p(c: Candidates, ratio: float) -> Candidates:
     """Those of at least `ratio` times the likeliest's probability."""
-    return top_k(c, int((c.p >= ratio * c.p[0]).sum()))
+    return top_k(c, int(np.count_nonzero(c.p >= ratio * c.p[0])))
 
 
 def filtered(c: Candidates, k: int, mass: float, ratio: float) -> Candidates:
-    """top-k, then top-p, then min-p, renormalised after each; k 0, mass 1 and ratio 0 switch one off."""
+    """top-k, then top-p of what that left, then min-p; k 0, mass 1 and ratio 0 switch one off."""
     if k:
         c = top_k(c, k).renormalised()
     if mass < 1:
-        c = top_p(c, mass).renormalised()
-    if ratio:
-        c = min_p(c, ratio).renormalised()
-    return c
+        c = top_p(c, mass)
+    return min_p(c, ratio) if ratio else c
 
 
 def top_n_sigma(c: Candidates, n: float, temperature: float) -> Candidates:
@@ -76,7 +80,7 @@ def top_n_sigma(c: Candidates, n: float, temperature: float) -> Candidates:
     """
     if len(c.p) == 1:
         return c
-    z = temperature * np.log(c.p.astype(np.float32))  # a whole vocabulary, at every step
+    z = temperature * np.log(c.p)
     return top_k(c, int(np.count_nonzero(z >= z[0] - n * z.std(dtype=np.float64))))
 
 
@@ -88,11 +92,12 @@ def random_subset(c: Candidates, count: int, random: Generator) -> Candidates:
     return Candidates(c.ids[kept], c.p[kept])
 
 
-def with_token(c: Candidates, token: int, p: float) -> Candidates:
-    """The candidates and this token, wherever it ranks."""
-    if token in c.ids:
-        return c
-    return Candidates(np.append(c.ids, np.int32(token)), np.append(c.p, p))
+def with_token(c: Candidates, token: int) -> tuple[Candidates, int]:
+    """The candidates, this token among them (at the end with probability 0 if it was not), and its place."""
+    place = int((c.ids == token).argmax())
+    if c.ids[place] == token:
+        return c, place
+    return Candidates(np.append(c.ids, np.int32(token)), np.append(c.p, c.p.dtype.type(0))), len(c.ids)
 
 
 # -- weigh ----------------------------------------------------------------------------------------------------
@@ -119,10 +124,13 @@ def power(p: Weights, exponent: float) -> Weights:
 
 def dirichlet(p: Weights, concentration: float, random: Generator) -> Weights:
     """A draw from Dirichlet(concentration x p), as normalised Gamma draws."""
-    draws = random.standard_gamma(concentration * p)
-    if draws.sum() <= 0.0:  # every tiny-shape Gamma underflowed; the limit is one vertex
-        draws[np.argmax(p)] = 1.0
-    return normalised(draws)
+    draws: Weights = random.standard_gamma(concentration * p)
+    total = draws.sum()
+    if total > 0:
+        return draws / total
+    vertex = np.zeros_like(p)  # every tiny-shape Gamma underflowed; the limit is one vertex
+    vertex[np.argmax(p)] = 1
+    return vertex
 
 
 def gumbel_softmax(p: Weights, tau: float, noise: Weights) -> Weights:
@@ -133,7 +141,7 @@ def gumbel_softmax(p: Weights, tau: float, noise: Weights) -> Weights:
 
 def posterior(p: Weights, drawn: int, certainty: float) -> Weights:
     """certainty x p + (1 - certainty) on the drawn candidate, by its place in p."""
-    weights = certainty * normalised(p)
+    weights: Weights = certainty / p.sum() * p
     weights[drawn] += 1 - certainty
     return weights
 
@@ -145,24 +153,41 @@ def affine_contrast(p: Weights, strength: float) -> Weights:
     return weights
 
 
-def counted(p: Weights, draws: npt.NDArray[np.int64], by_probability: bool) -> tuple[npt.NDArray[np.int64], Weights]:
+def drawn(p: Weights, count: int, replacement: bool, random: Generator) -> npt.NDArray[np.integer]:
+    """`count` places in `p`, which sums to 1, each a draw from it; at most as many as there are without replacement."""
+    places: npt.NDArray[np.integer]
+    if not replacement:
+        places = random.choice(len(p), min(count, len(p)), False, p)
+        return places
+    reached = p.cumsum()
+    places = np.searchsorted(reached / reached[-1], random.random(count), "right")  # as `choice`, less its checks of p
+    return places
+
+
+def counted(
+    p: Weights, draws: npt.NDArray[np.integer], by_probability: bool
+) -> tuple[npt.NDArray[np.integer], Weights]:
     """Distinct places among the draws and their weights: count x p, or the count alone, normalised."""
-    places, counts = np.unique(draws, return_counts=True)
-    return places, normalised(counts * p[places] if by_probability else counts.astype(np.float64))
+    counts = np.bincount(draws)
+    places = counts.nonzero()[0]
+    return places, normalised(counts[places] * (p[places] if by_probability else 1.0))
 
 
 def retempered(c: Candidates, temperature: float, wanted: float) -> Candidates:
     """The same belief at another temperature: p^(temperature / wanted), renormalised.
 
-    Candidates that all together cannot matter in float32 are left out, and a whole vocabulary is computed in it:
-    it is read at every step. At temperature 0 there is one candidate and nothing to retemper.
+    Candidates that all together cannot matter in float32 are left out first. At temperature 0 there is one candidate
+    and nothing to retemper.
     """
     if temperature == 0 or len(c.p) == 1:
         return c.renormalised()
-    log = np.log(c.p.astype(np.float32))  # descending, as p is
-    log = (log - log[0]) * np.float32(temperature / wanted)
-    kept = int(np.count_nonzero(log >= np.float32(np.log(NEGLIGIBLE))))
-    return Candidates(c.ids[:kept], normalised(np.exp(log[:kept]).astype(np.float64)))
+    ids, p = min_p(c, NEGLIGIBLE ** (wanted / temperature))
+    weights = np.log(p)
+    weights -= weights[0]
+    weights *= temperature / wanted
+    np.exp(weights, out=weights)
+    weights /= weights.sum()
+    return Candidates(ids, weights)
 
 
 # -- combine --------------------------------------------------------------------------------------------------
@@ -179,22 +204,18 @@ def blend(
     reason: str | None = None,
 ) -> Mixture:
     """The mixture of these candidates; ones whose weight vanishes in float32 are left out."""
-    small = weights.astype(np.float32)
+    small = weights.astype(np.float32, copy=False)
     if combine == "sum" and not small.all():  # a maximum takes every candidate, whatever its weight says
-        ids, small = ids[small != 0], small[small != 0]
+        ids, small = ids[kept := small != 0], small[kept]
     return Mixture(ids, small, combine, "mixture", rescale, noise, shown, reason)
 
 
 def anchored(c: Candidates, share: float, token: int) -> Candidates:
     """share x candidates + (1 - share) x one token; the token is merged if it is a candidate."""
-    weights = share * normalised(c.p)
     if share == 1:
-        return Candidates(c.ids, weights)
-    place = np.flatnonzero(c.ids == token)
-    if place.size:
-        weights[place[0]] += 1 - share
-        return Candidates(c.ids, weights)
-    return Candidates(np.append(c.ids, np.int32(token)), np.append(weights, 1 - share))
+        return c.renormalised()
+    (ids, p), place = with_token(c, token)
+    return Candidates(ids, posterior(p, place, share))
 
 
 # -- gates and stop rules -------------------------------------------------------------------------------------

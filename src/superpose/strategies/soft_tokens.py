@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from superpose.strategies.families import WeightedSum
-from superpose.strategies.parts import blend, candidates, retempered
+from superpose.strategies.parts import blend, retempered, vocabulary
 from superpose.strategy import Memory, Mix, Setting, Step
 from superpose.types import Distribution, GaussianNoise, Mixture
 
@@ -36,7 +36,7 @@ class SoftTokens(WeightedSum, name="soft_tokens"):
         """A callable that knows the run's temperature."""
 
         def mix(d: Distribution, step: Step) -> Mixture:
-            ids, p = retempered(candidates(d), run.temperature, self.tau)
+            ids, p = retempered(vocabulary(d), run.temperature, self.tau)
             noise = GaussianNoise(self.gamma, step.seed, step.index) if self.gamma else None
             return blend(ids, p, rescale=self.length, noise=noise)
 

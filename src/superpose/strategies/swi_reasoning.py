@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from superpose.strategies.families import WeightedSum, WholeGeneration
-from superpose.strategies.parts import anchored, blend, candidates, math_gate, retempered
+from superpose.strategies.parts import anchored, blend, math_gate, retempered, vocabulary
 from superpose.strategy import Memory, Mix, Setting, Step, Stop
 from superpose.types import Distribution, Mixture
 
@@ -76,7 +76,7 @@ class _Controller:
             return Mixture.token(forced, "injected", reason)
         if self.overridden(d.drawn) or not (self.latent or anchor):
             return Mixture.token(d.drawn, "sampled", reason)
-        soft = retempered(candidates(d), self.run.temperature, 1.0)
+        soft = retempered(vocabulary(d), self.run.temperature, 1.0)
         if anchor and anchor[1] is not None:
             soft = anchored(soft, anchor[0], anchor[1])
         return blend(soft.ids, soft.p, rescale=self.method.length, shown=d.drawn, reason=reason)
