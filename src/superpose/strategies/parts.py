@@ -127,7 +127,7 @@ def dirichlet(p: Weights, concentration: float, random: Generator) -> Weights:
     draws: Weights = random.standard_gamma(concentration * p)
     total = draws.sum()
     if total > 0:
-        return draws / total
+        return draws / float(total)
     vertex = np.zeros_like(p)  # every tiny-shape Gamma underflowed; the limit is one vertex
     vertex[np.argmax(p)] = 1
     return vertex
