@@ -468,6 +468,6 @@ def _feed(run: str, event: Event, fed: Mixture) -> Feed:
     """The heaviest of a large mixture's candidates, for replay."""
     ids, weights = fed.ids, fed.weights
     if len(ids) > MOST_KEPT:
-        heavy = np.argpartition(-np.abs(weights), MOST_KEPT)[:MOST_KEPT]
+        heavy = fed.heaviest(MOST_KEPT)
         ids, weights = ids[heavy], weights[heavy]
     return Feed(run, event["step"], ids.astype("<i4").tobytes(), weights.astype("<f4").tobytes())

@@ -161,7 +161,8 @@ def test_prefill_in_chunks_equals_one(monkeypatch, build, engine_of, width):
 @pytest.mark.parametrize("combine", ["sum", "max"])
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 100, 300])
 def test_mixtures_are_mixed_outputs_of_the_embedding_module(monkeypatch, build, engine_of, combine, count):
-    monkeypatch.setattr(torch_engine_blend, "CANDIDATES", 64)  # so that many candidates are added up in parts
+    monkeypatch.setattr(torch_engine_blend, "CANDIDATES", 64)  # so that many candidates are added up in parts,
+    monkeypatch.setattr(torch_engine_blend, "_SHARE", 2)  # and beyond 150 as a product
     engine, model = engine_of(build("gemma2")), build("gemma2")
     random = np.random.default_rng(count)
     ids = random.permutation(300)[:count].astype(np.int32)

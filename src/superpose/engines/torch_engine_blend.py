@@ -13,6 +13,8 @@ from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
 _BYTES = 64 << 20  # of embeddings in memory while blending
+_ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
+_SHARE = 8  # of the vocabulary, from one part in so many on, a sum is large; see docs/speed.md
 
 
 class Blender:
@@ -21,13 +23,18 @@ class Blender:
     @torch.inference_mode()
     def __init__(self, embedding: nn.Module, vocab: int, device: torch.device) -> None:
         self._embedding, self._device = embedding, device
-        chunks = np.split(np.arange(vocab, dtype=np.int32), range(4096, vocab, 4096))
-        norms = torch.cat([self.tokens(ids).float().norm(dim=-1) for ids in chunks]).cpu().numpy()
+        self._spans = [slice(at, min(at + _TOKENS, vocab)) for at in range(0, vocab, _TOKENS)]
+        norms = torch.cat([self._outputs(span).norm(dim=-1) for span in self._spans]).cpu().numpy()
         self._norms = norms  # [vocab] float32
         self._mean_norm = float(norms.mean(dtype=np.float64))
         self.width = self.tokens(np.zeros(1, np.int32)).shape[-1]
         # Root mean square of the coordinates of all embeddings, the unit of noise.
         self._rms = float(np.sqrt((norms.astype(np.float64) ** 2).mean() / self.width))
+        # A weight of 0 takes nothing of a row in a product only if the row is finite.
+        ends = self._spans[0], self._spans[-1]
+        apart = bool(np.isfinite(norms).all()) and all(self._apart(span) for span in ends)
+        self._large = max(CANDIDATES, vocab // _SHARE) if apart else vocab
+        self._last: tuple[list[Mixture], Tensor] = [], torch.empty(0)
 
     @torch.inference_mode()
     def scale(self, table: Tensor) -> float:
@@ -40,18 +47,38 @@ class Blender:
         rows: Tensor = self._embedding(torch.from_numpy(ids.astype(np.int64)).to(self._device))
         return rows
 
+    def _outputs(self, span: slice) -> Tensor:
+        """Embeddings [m, width] float32 of neighbouring ids; a plain table's own rows, not copied."""
+        if type(self._embedding) is nn.Embedding and self._embedding.max_norm is None:
+            return self._embedding.weight[span].float()
+        return self.tokens(np.arange(span.start, span.stop)).float()
+
     def mixtures(self, inputs: Sequence[Mixture]) -> Tensor:
-        """Blended embeddings [n, width] float32; of a single token of weight 1, exactly its own."""
+        """Blended embeddings [n, width] float32; of a single token of weight 1, exactly its own.
+
+        Those of the last call are kept: a mixture is first measured, then fed.
+        """
+        places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
+        if any(id(mixture) not in places for mixture in inputs):
+            self._last = list(inputs), self._mixed(inputs)
+            places = {id(mixture): at for at, mixture in enumerate(inputs)}
+        return self._last[1][torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
+
+    def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:
         groups: dict[tuple[str, int], list[int]] = {}
         for at, mixture in enumerate(inputs):
-            groups.setdefault((mixture.combine, _padded(len(mixture.ids))), []).append(at)
+            large = mixture.combine == "sum" and len(mixture.ids) > self._large
+            groups.setdefault((mixture.combine, 0 if large else _padded(len(mixture.ids))), []).append(at)
         parts: list[Tensor] = []
         order: list[int] = []
         for (combine, size), members in groups.items():
+            order += members
+            if not size:
+                parts.append(self._product([inputs[at] for at in members]))
+                continue
             block = max(1, _BYTES // (4 * self.width * min(size, CANDIDATES)))
             for i in range(0, len(members), block):
                 parts.append(self._blend([inputs[at] for at in members[i : i + block]], combine, size))
-            order += members
         mixed = torch.cat(parts) if len(parts) > 1 else parts[0]
         if order != sorted(order):
             mixed = mixed[torch.tensor(np.argsort(order), device=self._device)]
@@ -114,6 +141,40 @@ class Blender:
                 part = part[:, :half] + part[:, half:]
             found = [found[0] + part[:, 0] if found else part[:, 0]]
         return found[0]
+
+    def _product(self, inputs: Sequence[Mixture]) -> Tensor:
+        """[m, width] of large sums: their weights, by token, times all embeddings, which are read once for all.
+
+        Added up span by span in products of one shape, the missing rows being 0: see `_apart`.
+        """
+        rows = -(-len(inputs) // _ROWS) * _ROWS
+        weights = torch.zeros(rows, self._spans[-1].stop, device=self._device)
+        for row, mixture in zip(weights, inputs, strict=False):
+            ids, shares = (torch.tensor(given, device=self._device) for given in (mixture.ids, mixture.weights))
+            row.index_add_(0, ids, shares)
+        mixed = torch.zeros(rows, self.width, device=self._device)
+        for span in self._spans:
+            outputs = self._outputs(span)
+            for at in range(0, rows, _ROWS):
+                mixed[at : at + _ROWS] += weights[at : at + _ROWS, span] @ outputs
+        return mixed[: len(inputs)]
+
+    def _apart(self, span: slice) -> bool:
+        """Whether in a product a row has the same bits at any place, beside any others, by any number of threads."""
+        outputs, threads = self._outputs(span), torch.get_num_threads()
+        different = torch.linspace(0, 1e4, _ROWS * len(outputs), device=self._device).view(_ROWS, -1).sin()
+        everywhere = different[:1].repeat(_ROWS, 1)
+        alone = torch.zeros_like(different)
+        alone[-1] = different[0]
+        found: list[Tensor] = []
+        try:
+            for count in {threads, 1}:
+                torch.set_num_threads(count)
+                found += [(different @ outputs)[:1], everywhere @ outputs, (alone @ outputs)[-1:]]
+        finally:
+            torch.set_num_threads(threads)
+        rows = torch.cat(found)
+        return torch.equal(rows, rows[:1].expand_as(rows))
 
 
 def _slerp(pair: Tensor, turn: Tensor) -> Tensor:
