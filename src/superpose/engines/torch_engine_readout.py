@@ -93,7 +93,7 @@ class _Rows:
             index = torch.tensor(rows, device=scores.device)
             scores, numbers = scores[index], numbers[index]
         whole = count == scores.shape[1]
-        scores, ids = scores.sort(dim=-1, descending=True, stable=True) if whole else scores.topk(count)
+        scores, ids = _sorted(scores) if whole else scores.topk(count)
         # Bits of floats travel as integers, so that one copy carries everything.
         host = torch.cat([ids.int(), scores.view(torch.int32), numbers], 1).cpu().numpy()
         likeliest, values = host[:, :count], host[:, count : 2 * count].view(np.float32)
@@ -103,6 +103,19 @@ class _Rows:
         exact = values.astype(np.float64)
         exact[:, 0] = 0.0  # the highest, which was raised
         return list(zip(likeliest, exact, host[:, 2 * count :], strict=True))
+
+
+def _sorted(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores [n, vocab], highest first, and their ids, the lowest of equals first."""
+    if scores.device.type != "cpu":
+        return scores.sort(dim=-1, descending=True, stable=True)
+    # numpy sorts whole numbers five times as fast: the bits of what a score lacks, which ascend as it descends (those
+    # of the one that was raised are negative), and the id behind them.
+    lacks = (0 - scores).view(torch.int32).long()
+    keys = (lacks << 32 | torch.arange(scores.shape[1])).numpy()
+    keys.sort(axis=-1)
+    ids = torch.from_numpy(keys) & 0xFFFFFFFF
+    return scores.gather(1, ids), ids
 
 
 def _entropy(share: Tensor, weighted: Tensor) -> Tensor:

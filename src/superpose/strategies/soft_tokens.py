@@ -38,6 +38,7 @@ class SoftTokens(WeightedSum, name="soft_tokens"):
         def mix(d: Distribution, step: Step) -> Mixture:
             ids, p = retempered(vocabulary(d), run.temperature, self.tau)
             noise = GaussianNoise(self.gamma, step.seed, step.index) if self.gamma else None
-            return blend(ids, p, rescale=self.length, noise=noise)
+            # Its likeliest token stands for it; named, so that nobody looks for it in a whole vocabulary.
+            return blend(ids, p, rescale=self.length, noise=noise, shown=int(ids[0]))
 
         return mix
