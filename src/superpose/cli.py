@@ -78,13 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--T-total", dest="T_total", type=int, help="most steps of both phases (default 250)")
     run.add_argument("--temperature", type=float, help="default 0.8; 0 = greedy")
     run.add_argument("--end-probability", metavar="P|none", help="an end token this likely ends thinking (0.05)")
-    run.add_argument("--transition", help="text forced after thinking (default: the strategy's)")
+    run.add_argument("--transition", help="text forced after thinking (default: the strategy's; '' = none)")
     run.add_argument("--seed", type=int, help="default: a fresh one")
     run.add_argument("--answer-temperature", type=float, help="default: the temperature")
     run.add_argument("--top-p", type=float, help="filter of the draws (default 1 = off)")
     run.add_argument("--top-k", type=int, help="filter of the draws (default 0 = off)")
     run.add_argument("--min-p", type=float, help="filter of the draws (default 0 = off)")
     run.add_argument("--repeats", type=int, default=1, help="run this many seeds, from --seed on; count the answers")
+    run.add_argument("--fork", metavar="JSON", help='branch from a recorded run: {"run": ID, "step": N, "mixture": …}')
     form = run.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the run record alone (with --repeats a list of them)")
     form.add_argument("--jsonl", action="store_true", help="print one event a line as it happens")
@@ -146,10 +147,19 @@ def _spec(options: argparse.Namespace) -> RunSpec:
             spec[name] = getattr(options, name)
     if options.end_probability is not None:
         spec["end_probability"] = _end_probability(options.end_probability)
+    if options.fork is not None:
+        spec["fork"] = _fork(options.fork)
     answer = {"temperature": options.answer_temperature, "top_p": options.top_p, "top_k": options.top_k,
               "min_p": options.min_p}  # fmt: skip
     spec["answer"] = {name: value for name, value in answer.items() if value is not None}
     return make_spec(spec)
+
+
+def _fork(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise BadInput("fork", f'--fork takes JSON such as {{"run": "ab12", "step": 14}}; got {value!r}') from None
 
 
 def _end_probability(value: str) -> float | None:

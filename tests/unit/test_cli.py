@@ -85,6 +85,8 @@ def test_readable_text_streams_on_stdout(cli):
         (["run", "x", "--set", "z=1", "--model", "toy"], "has no parameter 'z'; allowed: k, rescale"),
         (["run", " ", "--model", "toy"], "user is empty"),
         (["run", "x", "--end-probability", "much", "--model", "toy"], "takes a number or none"),
+        (["run", "x", "--fork", "14", "--model", "toy"], "fork"),
+        (["run", "x", "--fork", "at 14", "--model", "toy"], "--fork takes JSON such as"),
         (["run", "x", "--model", "no-such-model"], "no-such-model"),
         (["run", "x", "--model", "toy", "--engine", "jax"], "invalid choice: 'jax' (choose from 'toy', 'torch')"),
         (["run", "x", "--model", "toy", "--set", "name=sample"], "--set takes a parameter's NAME=VALUE"),
@@ -128,3 +130,11 @@ def test_export_and_import(cli, tmp_path):
     assert cli("export", new, "--format", "csv").stdout.count("\n") == len(record["steps"]) + 1
     refused = cli("export", new, "-o", str(tmp_path))
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_a_branch_from_a_recorded_run(cli):
+    parent = json.loads(cli("run", "x", *QUICK, "--json").stdout)
+    fork = {"run": parent["id"], "step": 2, "mixture": None}
+    child = json.loads(cli("run", "x", *QUICK, "--fork", json.dumps(fork), "--json").stdout)
+    assert child["spec"]["fork"] == fork
+    assert child["text"] == parent["text"]

@@ -58,7 +58,7 @@ export class Exhibit {
 
   private pressed(event: KeyboardEvent): void {
     const from = stepAt(event.target);
-    const act = event.ctrlKey || event.metaKey || event.altKey ? null : actOf(event, 'steps');
+    const act = actOf(event, 'steps');
     if (from === null || act === null) return;
     if (act === 'release') return this.hide();
     const to = act === 'pin' ? from : destination(act, from, this.picture);

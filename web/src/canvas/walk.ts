@@ -24,9 +24,21 @@ export function destination(act: Act, from: number, picture: Picture): number | 
       return unsure(from, 1, picture);
     case 'previousUnsure':
       return unsure(from, -1, picture);
+    case 'nextSwitch':
+      return turn(from, 1, picture);
+    case 'previousSwitch':
+      return turn(from, -1, picture);
     default:
       return null;
   }
+}
+
+/** The next step whose kind is not that of the step before it, going one way. */
+function turn(from: number, direction: 1 | -1, picture: Picture): number | null {
+  for (let i = from + direction; i > 0 && i < picture.length; i += direction) {
+    if (picture.step(i)?.kind !== picture.step(i - 1)?.kind) return i;
+  }
+  return null;
 }
 
 /** The first or last step of the stream that a step is in. */

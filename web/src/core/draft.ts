@@ -66,6 +66,11 @@ export const TRANSITION = general('transition', 'Transition', {
   description: "text forced after thinking; empty = the strategy's",
 });
 
+/** An empty text stands for the strategy's own: that there is to be none is said beside it. */
+export const NO_TRANSITION = general('no_transition', 'No transition', {
+  type: 'boolean', default: false, description: 'force nothing after thinking',
+});
+
 /** The fields under "More". */
 export function advanced(strategy: StrategyInfo | undefined): Field[] {
   return [endProbability(strategy), ...ANSWER];
@@ -101,7 +106,8 @@ export function chooseFresh(draft: Draft, name: string): void {
   draft.strategy = name;
   delete draft.params[name];
   delete draft.values['end_probability'];
-  delete draft.values['transition'];
+  delete draft.values[TRANSITION.path];
+  delete draft.values[NO_TRANSITION.path];
 }
 
 /** What is wrong with the form: path of the field -> sentence. Empty when the run may start. */
@@ -142,6 +148,7 @@ export function bodyOf(draft: Draft, strategy: StrategyInfo): Record<string, unk
     else if (field.path.startsWith('answer.')) answer[field.path.slice('answer.'.length)] = value;
     else body[field.path] = value;
   }
+  if (draft.values[NO_TRANSITION.path] === 'true') body[TRANSITION.path] = '';
   if (!strategy.thinks) body['T_e'] = Math.min(Number(body['T_e']), Number(body['T_total'])); // it does not apply
   if (Object.keys(answer).length) body['answer'] = answer;
   return body;
@@ -149,17 +156,48 @@ export function bodyOf(draft: Draft, strategy: StrategyInfo): Record<string, unk
 
 /** The form that would start this run again. */
 export function draftOf(spec: Spec): Draft {
+  return draftFrom(spec);
+}
+
+/** The form of a spec from elsewhere; what it leaves out is at its default. Raises Error with one sentence. */
+export function draftFrom(value: unknown): Draft {
   const draft = newDraft();
-  const { name, ...params } = spec.strategy;
-  draft.model = spec.model;
-  draft.system = spec.system;
-  draft.user = spec.user;
-  draft.strategy = name;
-  draft.params[name] = Object.fromEntries(Object.entries(params).map(([key, value]) => [key, String(value ?? '')]));
-  const given: Record<string, unknown> = { ...spec };
-  for (const [key, value] of Object.entries(spec.answer)) given[`answer.${key}`] = value;
-  for (const field of all(undefined)) draft.values[field.path] = String(given[field.path] ?? '');
+  const given = objectOf(value, 'the settings');
+  draft.user = textOf(given['user'] ?? '', 'user');
+  draft.system = textOf(given['system'] ?? '', 'system');
+  if (typeof given['model'] === 'string') draft.model = given['model'];
+  const { name, ...params } = objectOf(given['strategy'] ?? { name: draft.strategy }, 'strategy');
+  draft.strategy = textOf(name, 'strategy');
+  draft.params[draft.strategy] = Object.fromEntries(
+    Object.entries(params).map(([param, typed]) => [param, rawOf(typed, `strategy.${param}`)]),
+  );
+  const flat: Record<string, unknown> = { ...given };
+  for (const [field, typed] of Object.entries(objectOf(given['answer'] ?? {}, 'answer'))) flat[`answer.${field}`] = typed;
+  for (const { path } of all(undefined)) {
+    const typed = flat[path];
+    if (typed !== undefined) draft.values[path] = rawOf(typed, path);
+  }
+  if (given[TRANSITION.path] === '') draft.values[NO_TRANSITION.path] = 'true';
   return draft;
+}
+
+function objectOf(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new Error(`These settings cannot be read: ${what} must be an object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function textOf(value: unknown, what: string): string {
+  if (typeof value !== 'string') throw new Error(`These settings cannot be read: ${what} must be text`);
+  return value;
+}
+
+/** A JSON value as it is typed. */
+function rawOf(value: unknown, what: string): string {
+  if (value === null) return '';
+  if (typeof value === 'object' || value === undefined) throw new Error(`These settings cannot be read: ${what} must be one value`);
+  return String(value);
 }
 
 /** A draft that was saved by an earlier visit; null when it is not one. */

@@ -3,20 +3,21 @@
 import { bodyOf, checkDraft, choose, chooseFresh, type Draft, newDraft, parseDraft } from '../core/draft.ts';
 import type { StrategyInfo } from '../core/events.ts';
 import { type Field, fieldsOf } from '../core/form.ts';
+import { FIRST } from '../core/presets.ts';
+import { draftOfFragment, isShared } from '../core/share.ts';
 import { get, Problem } from './api.ts';
 
 const KEY = 'superpose.draft';
-export const EXAMPLES = [
-  'What is 25 + 17? Explain briefly.',
-  'A train leaves at 14:35 and arrives at 17:10. How long is the ride?',
-  'Which is larger, 9.11 or 9.9? Give a reason.',
-];
 
 class Form {
-  draft = $state<Draft>(parseDraft(localStorage.getItem(KEY)) ?? { ...newDraft(), user: EXAMPLES[0] ?? '' });
+  draft = $state<Draft>(parseDraft(localStorage.getItem(KEY)) ?? { ...newDraft(), user: FIRST });
   strategies = $state.raw<StrategyInfo[]>([]);
   /** Sentences of the server, by field; gone as soon as the field is changed. */
   refused = $state<Record<string, string>>({});
+  /** What was put on the form in place of what was there, which `back` brings back. */
+  filled = $state.raw<{ from: string; back: Draft } | null>(null);
+  /** Why nothing could be put on it. */
+  unread = $state<string | null>(null);
   /** After the first try every fault is shown, not only those of fields with text. */
   tried = $state(false);
 
@@ -27,7 +28,7 @@ class Form {
   async loadStrategies(): Promise<void> {
     try {
       this.strategies = await get<StrategyInfo[]>('/api/strategies');
-      if (!this.strategy) this.draft.strategy = this.strategies[0]?.name ?? this.draft.strategy;
+      if (!this.strategy) this.unknown();
     } catch (error) {
       this.refused = { '': error instanceof Problem ? error.message : String(error) };
     }
@@ -52,9 +53,42 @@ class Form {
     localStorage.setItem(KEY, JSON.stringify(this.draft));
   }
 
-  use(draft: Draft): void {
+  /** Puts a draft on the form; what was there can be brought back. */
+  use(draft: Draft, from: string): void {
+    this.filled = { from, back: $state.snapshot(this.draft) };
+    this.put(draft);
+    if (this.strategies.length && !this.strategy) this.unknown();
+  }
+
+  /** Fills the form from the settings in the address, if it has some; nothing runs by itself. */
+  async readLink(): Promise<void> {
+    const { hash, pathname, search } = location;
+    if (!isShared(hash)) return;
+    history.replaceState(null, '', pathname + search);
+    try {
+      this.use(await draftOfFragment(hash), 'the link');
+    } catch (error) {
+      this.unread = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** Brings back what was on the form before it was filled. */
+  undo(): void {
+    if (this.filled) this.put(this.filled.back);
+    this.filled = null;
+  }
+
+  private put(draft: Draft): void {
     this.draft = draft;
     this.refused = {};
+    this.unread = null;
+  }
+
+  /** The server has no such strategy: says so, and takes the first that it has. */
+  private unknown(): void {
+    const { strategy } = this.draft;
+    this.draft.strategy = this.strategies[0]?.name ?? strategy;
+    this.unread = `This server has no strategy ${strategy}; ${this.draft.strategy} is chosen instead`;
   }
 
   /** What is wrong with a field, as one sentence. */

@@ -2,17 +2,20 @@
 
 import { Picture } from '../canvas/picture.ts';
 import type { RunEvent, Step } from '../core/events.ts';
+import { EXAMPLE } from '../core/example.ts';
 import { type Facts, Glance } from '../core/facts.ts';
 import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
 import { answers, type Ask, type Pending } from '../core/steer.ts';
 import { post, Problem } from './api.ts';
 import { charts } from './charts.svelte.ts';
+import { examples } from './examples.ts';
 import { follow } from './follow.svelte.ts';
 import { form } from './form.svelte.ts';
 import { Frames } from './frames.ts';
 import { shelf } from './models.svelte.ts';
 import { nav } from './nav.svelte.ts';
+import { replay } from './replay.ts';
 import { type Connection, watch } from './watch.ts';
 
 const VIEW_KEY = 'superpose.view';
@@ -31,6 +34,8 @@ class Lab {
   /** Why the server refused what was asked last. */
   refused = $state<string | null>(null);
   id = $state<string | null>(null);
+  /** Whether this is the recorded example: drawn like any run, but none of the server's, and without an address. */
+  example = $state(false);
 
   private run: RunState | null = null;
   private leave: (() => void) | null = null;
@@ -124,7 +129,7 @@ class Lab {
   async ask(what: Ask): Promise<void> {
     this.refused = null;
     if (what === 'cancel' && this.pending === 'waiting') this.pending = 'nothing';
-    else if (this.run && !isOver(this.run.status)) {
+    else if (this.run && !this.example && !isOver(this.run.status)) {
       this.pending = what;
       try {
         await post(`/api/runs/${encodeURIComponent(this.run.id)}/${what}`);
@@ -137,7 +142,7 @@ class Lab {
 
   /** Pauses a run that is under way, lets a paused one go on; false where there is none. */
   turn(): boolean {
-    if (!this.facts || isOver(this.facts.status)) return false;
+    if (!this.facts || this.example || isOver(this.facts.status)) return false;
     void this.ask(this.facts.paused ? 'resume' : 'pause');
     return true;
   }
@@ -167,6 +172,24 @@ class Lab {
     return hrefOf({ run: this.id, step: this.selected, view: this.view, chart });
   }
 
+  /** Plays the recorded example, unless a run has come meanwhile. */
+  async play(): Promise<void> {
+    const [events = []] = await examples('lab');
+    if (this.run) return;
+    this.begin(EXAMPLE);
+    this.id = null;
+    this.example = true;
+    this.leave = replay(events, (event) => {
+      this.take(event);
+      this.soon();
+    });
+  }
+
+  /** Shows nothing but the form. */
+  close(): void {
+    this.open(null);
+  }
+
   // -- events -------------------------------------------------------------------------------------------
 
   /** Takes events as the stream does, and draws them at once: what `window.__superpose.append` calls. */
@@ -184,6 +207,7 @@ class Lab {
     follow.end();
     if (id === null) {
       this.run = this.facts = this.id = null;
+      this.example = false;
       this.selected = this.hovered = null;
       this.connection = 'closed';
       this.picture.clear();
@@ -214,6 +238,7 @@ class Lab {
     this.selected = this.hovered = null;
     this.settled = false;
     this.id = id;
+    this.example = false;
     this.run = newRun(id);
     this.facts = this.factsOf(this.run);
     return this.run;

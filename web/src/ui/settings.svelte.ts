@@ -9,6 +9,8 @@ class Settings {
   keys = $state(kept('single-keys', SWITCH, 'on') === 'on');
   /** Whether spaces, newlines and tabs are drawn in the streams. */
   glyphs = $state(kept('glyphs', SWITCH, 'off') === 'on');
+  /** Whether the recorded example may still play by itself: once is enough. */
+  example = kept('example', SWITCH, 'on') === 'on';
 
   setKeys(on: boolean): void {
     this.keys = on;
@@ -18,6 +20,11 @@ class Settings {
   setGlyphs(on: boolean): void {
     this.glyphs = on;
     keep('glyphs', on ? 'on' : 'off');
+  }
+
+  exampleSeen(): void {
+    this.example = false;
+    keep('example', 'off');
   }
 }
 

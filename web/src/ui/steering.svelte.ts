@@ -20,7 +20,7 @@ class Steering {
   /** Opens a panel for the selected step; the same act again closes it. False without a step to act on. */
   toggle(panel: Panel): boolean {
     const { facts, selected } = lab;
-    if (!facts?.spec || selected === null || !lab.step(selected)) return false;
+    if (!facts?.spec || lab.example || selected === null || !lab.step(selected)) return false;
     this.refused = null;
     this.own = ownOf(facts.spec);
     this.panel = this.panel === panel ? null : panel;
