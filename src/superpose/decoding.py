@@ -67,10 +67,10 @@ def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> 
         raise BadInput(
             "T_total", f"T_total must be above the {used} steps that the fork begins with; got {spec.T_total}"
         )
-    fed = [each["id"] for event in past.steps for each in event["fed"]]
-    fed += spec.fork.mixture.ids if spec.fork and spec.fork.mixture else []
-    if max(fed, default=0) >= info.vocab:
-        raise BadInput("fork.mixture", f"token {max(fed)} is not in the vocabulary of {info.vocab} of {info.model}")
+    tokens = [each["id"] for event in past.steps for each in [event["token"], *event["fed"]]]
+    tokens += spec.fork.mixture.ids if spec.fork and spec.fork.mixture else []
+    if max(tokens, default=0) >= info.vocab:
+        raise BadInput("fork.mixture", f"token {max(tokens)} is not in the vocabulary of {info.vocab} of {info.model}")
     state: State = "new"
     if strategy.to_json() == parent["strategy"]:
         memory = strategy.memory()

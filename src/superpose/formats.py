@@ -158,7 +158,7 @@ class Step(_Part):
     noise: _Number = _ABSENT
     noise_seed: _Count | Annotated[int, Field(ge=0, le=_EXACT)] = _ABSENT
     drawn: _Believed = _ABSENT
-    believed: Annotated[list[_Believed], Field(max_length=64), AfterValidator(_once)]
+    believed: Annotated[list[_Believed], Field(min_length=1, max_length=64), AfterValidator(_once)]
     tail: _Share
     entropy: _Number
     entropy_raw: _Number
@@ -240,8 +240,8 @@ class _Queued(_Part):
 
 class _Started(_Part):
     type: Literal["run_started"]
-    prompt: _Prompt | None
-    engine: _Engine | None
+    prompt: _Prompt
+    engine: _Engine
     queue_s: _Positive
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from superpose.events import TERMINAL, Event, RunRecord, fold, queued
 from superpose.formats import TYPES, AnyEvent, Id, Name, Record, Step, Tags, bad, check, parse
 from superpose.problems import clip
+from superpose.replay import mixture_of
 
 MAX_BYTES = 64_000_000
 MAX_RUNS = 1_000
@@ -90,6 +91,10 @@ def _in_order(events: list[Event], where: str) -> None:
         if kind == "step":
             if event["step"] != step:
                 raise bad(f"{where}: step {event['step']} stands where step {step} belongs")
+            try:
+                mixture_of(event, 0, {})
+            except ValueError as error:
+                raise bad(f"{where}: step {step} cannot be fed: {error}") from error
             step += 1
     if events[-1]["type"] not in TERMINAL:
         events.append({"type": "run_failed", "error": CUT_OFF})
@@ -124,7 +129,7 @@ def _unfold(record: dict[str, Any], where: str) -> Iterator[Event]:
     """Events that fold into the record."""
     timing = record["timing"]
     yield queued(record["spec"], record["created_at"])
-    if record["prompt"] is not None or record["engine"] is not None:
+    if record["prompt"] is not None and record["engine"] is not None:
         yield {
             "type": "run_started", "prompt": record["prompt"], "engine": record["engine"], "queue_s": timing["queue_s"],
         }  # fmt: skip

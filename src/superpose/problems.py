@@ -25,6 +25,7 @@ _RULES = {
     "list_type": "must be a list",
     "string_unicode": "must be whole Unicode characters",
     "int_parsing": "must be a whole number",
+    "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",

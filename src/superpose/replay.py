@@ -89,7 +89,10 @@ def is_partial(event: Event, fed: Mixture) -> bool:
 
 
 def mixture_of(event: Event, seed: int, feeds: Feeds) -> Mixture:
-    """What a recorded step was fed. Candidates that were not kept are missing; the others share their weight."""
+    """What a recorded step was fed. Candidates that were not kept are missing; the others share their weight.
+
+    Raises ValueError for a step that says what no mixture can be.
+    """
     if event["step"] in feeds:
         ids, weights = feeds[event["step"]]
     else:
@@ -99,7 +102,8 @@ def mixture_of(event: Event, seed: int, feeds: Feeds) -> Mixture:
         ids = np.array([each["id"] for each in fed], np.int32)
         weights = np.array([each["weight"] for each in fed], np.float32)
     if "fed_rest" in event:
-        weights = (weights / weights.sum(dtype=np.float64)).astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):  # those that cancel out the mixture refuses
+            weights = (weights / weights.sum(dtype=np.float64)).astype(np.float32)
     gamma = event.get("noise")
     noise = None if gamma is None else GaussianNoise(gamma, event.get("noise_seed", seed), event["step"])
     return Mixture(ids, weights, event["combine"], rescale=event.get("rescale"), noise=noise)

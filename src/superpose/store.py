@@ -230,7 +230,7 @@ class Store:
         """Brings deleted runs back, all or none. Raises UnknownRun when one is gone for good."""
         with self._lock, self._transaction():
             for run in runs:
-                if not self._rows("SELECT 1 FROM runs WHERE id = ?", (run,)):
+                if not self._rows("SELECT 1 FROM events WHERE run = ? AND seq = 0", (run,)):  # a purge begins with it
                     raise UnknownRun(run)
             self._db.executemany("UPDATE runs SET deleted_at = NULL WHERE id = ?", [(run,) for run in runs])
         self._ring()

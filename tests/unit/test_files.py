@@ -272,6 +272,9 @@ SPOILED_STEPS = [
     (["drawn"], None, "drawn"), (["fed_rest"], {}, "count is required"), (["norm_ratio"], -1, "norm_ratio"),
     (["t_ms"], True, "t_ms must be a number"), (["extra"], nest(500), "nested too deeply"),
     (["rescale"], "longer", "rescale"), (["text"], None, "text must be text"),
+    (["believed"], [], "believed must have at least 1"), (["fed", 0, "weight"], 5, "step 2 cannot be fed: a mixture's"),
+    (["rescale"], 0.0, "positive finite number"),
+    (["combine"], "slerp", "step 2 cannot be fed: a mixture combines"),
 ]  # fmt: skip
 
 
@@ -320,6 +323,7 @@ SPOILED_RECORDS = [
     (["prompt", "token_ids"], [2**31], "token_ids.0 must be below"),
     (["timing", "queue_s"], -1, "timing.queue_s must be at least"),
     (["steps", 1, "run"], "x", "steps does not agree"), (["steps", 1, "type"], "run_failed", "steps does not agree"),
+    (["prompt"], None, "engine does not agree"), (["engine"], None, "prompt does not agree"),
     (["replay"], {"type": "run_failed"}, "replay"), (["engine"], "gpu", "engine must be a JSON object"),
     (["engine"], {str(i): i for i in range(101)}, "engine must have at most 100"),
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """Pause, single steps, resume and forks: a child is its parent up to the step, and from there on its own."""
 
+import json
 import time
 
 import numpy as np
 import pytest
 
 from superpose.engines.toy import ToyEngine
+from superpose.imports import read
 from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import make_spec
@@ -158,6 +160,7 @@ def test_resumed_before_it_has_started_it_is_queued_again(lab):
 def test_what_is_over_cannot_be_steered_and_what_runs_cannot_be_stepped(lab):
     runner, store = lab(ToyEngine(step_s=0.003))
     over = run_to_end(runner, store)["id"]
+    until(lambda: not runner.ahead())
     assert not any(act(over) for act in (runner.pause, runner.resume, lambda run: runner.advance(run, 1)))
     live = runner.submit(make_spec(LONG))
     assert not runner.advance(live, 1)
@@ -328,6 +331,30 @@ def test_a_fork_that_cannot_be_is_refused_in_words(lab, change, field):
         fork(runner, store, parent["id"], 3, T_e=2, T_total=3)
     with pytest.raises(BadInput, match="reads the prompt as other tokens"):
         fork(runner, store, parent["id"], 3, user="another")
+
+
+def test_a_record_with_tokens_of_a_larger_vocabulary_is_refused_and_harms_no_other_run(lab):
+    runner, store = lab(ToyEngine(step_s=0.003))
+    parent = run_to_end(runner, store, T_e=5, T_total=20)
+    events = [json.loads(stored.data) for stored in store.events([parent["id"]], 0, limit=-1)]
+    next(event for event in events if event["type"] == "step")["token"]["id"] = 70_000
+    (foreign,) = store.adopt(read("\n".join(map(json.dumps, events)).encode()))
+    other = runner.submit(make_spec(LONG))
+    with pytest.raises(BadInput, match="token 70000 is not in the vocabulary"):
+        fork(runner, store, foreign, 3)
+    assert ended(store, other)["status"] == "finished"
+
+
+def test_weights_that_no_embedding_can_hold_fail_their_own_run_only(lab):
+    runner, store = lab(ToyEngine(step_s=0.003))
+    parent = run_to_end(runner, store, T_e=5, T_total=20)
+    other = runner.submit(make_spec(LONG))
+    edit = {"ids": [65, 66, 67], "weights": [3e38, -3e38, 1.0]}
+    child = fork(runner, store, parent["id"], 3, edit)
+    assert (child["status"], child["error"]) == ("failed", "a mixture's weights are too large: its embedding is not of finite numbers")
+    frozen = {"temperature": 5e-324, "answer": {"temperature": 1e-310}}
+    assert run_to_end(runner, store, **frozen)["status"] == "finished"
+    assert ended(store, other)["status"] == "finished"
 
 
 def test_a_fork_of_a_run_that_has_not_started_is_refused(lab):

@@ -143,6 +143,8 @@ def test_deleted_runs_are_purged_after_some_minutes_bit_by_bit(tmp_path, monkeyp
     monkeypatch.setattr("superpose.store.time.monotonic", iter(range(100)).__next__)  # one look at the clock a slice
     store = Store(tmp_path)
     assert 0 < len(store.events([run], 0, -1)) < 1202
+    with pytest.raises(UnknownRun):  # half a run is none
+        store.restore(run)
     store.purge(10)
     assert store.events([run], 0) == []
     with pytest.raises(UnknownRun):

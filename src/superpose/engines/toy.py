@@ -18,6 +18,7 @@ import numpy.typing as npt
 from superpose import rng
 from superpose.engine import (
     BadShape,
+    EngineError,
     EngineInfo,
     EngineOptions,
     LanesFull,
@@ -37,6 +38,7 @@ VOCAB = 256 + len(SPECIAL)
 WIDTH = 32
 END = SPECIAL["<|end|>"]
 _SPLIT = re.compile("(" + "|".join(re.escape(text) for text in SPECIAL) + ")")
+COLDEST = 1e-6  # below it a draw is greedy
 _FLOOR = 1e-9  # probability of every token that a script does not name
 
 Script = Sequence[Mapping[int, float]]
@@ -200,12 +202,15 @@ class ToyEngine:
                 raise LaneTooLong(f"lane {lane} would exceed the context of {self.info.context} tokens")
             if max(int(m.ids.max()) for m in mixtures) >= VOCAB:
                 raise BadShape(f"token ids must be below {VOCAB}")
+            if not all(np.isfinite(self._embed(mixture)).all() for mixture in mixtures):
+                raise EngineError("a mixture's weights are too large: its embedding is not of finite numbers")
 
     def _embed(self, mixture: Mixture) -> FloatArray:
         """The embedding of a mixture, by its definition."""
         rows = self._table[mixture.ids]  # [K, WIDTH] float32
         lengths = np.linalg.norm(rows, axis=1)
-        mixed = mixture.weights @ rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            mixed = mixture.weights @ rows
         if mixture.combine == "max":
             mixed = rows.max(0)
         elif mixture.combine == "slerp" and len(rows) == 2:
@@ -253,8 +258,9 @@ class ToyEngine:
 def readout(logits: npt.NDArray[np.float64], ask: Readout) -> Distribution:
     """What one lane asked of its logits [V], computed in float64."""
     raw = _softmax(logits)
-    p = np.zeros_like(raw) if ask.temperature == 0 else _softmax(logits / ask.temperature)
-    if ask.temperature == 0:
+    cold = ask.temperature < COLDEST
+    p = np.zeros_like(raw) if cold else _softmax(logits / ask.temperature)
+    if cold:
         p[np.argmax(logits)] = 1.0
     order = np.argsort(-p, kind="stable")
     reaching = int(np.searchsorted(np.cumsum(p[order]), ask.mass)) + 1 if ask.mass else 0
