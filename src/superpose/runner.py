@@ -107,7 +107,11 @@ class Runner:
 
     def resume(self, run: str) -> bool:
         """Asks a paused run to go on; False when it is not queued or live here."""
-        return self._ask(run, lambda live: setattr(live, "hold", False))
+
+        def go_on(live: Live) -> None:
+            live.hold, live.credit = False, 0
+
+        return self._ask(run, go_on)
 
     def advance(self, run: str, steps: int) -> bool:
         """Asks a paused run for single steps; False when it is not paused here."""
@@ -393,9 +397,10 @@ class Runner:
             live.decoded += took
             live.steps += 1
             live.last = now
-            if live.credit:  # a single step of a paused run
-                live.credit -= 1
-                live.until = time.monotonic() + self._hold_s
+            with self._wake:
+                if live.credit:  # a single step of a paused run
+                    live.credit -= 1
+                    live.until = time.monotonic() + self._hold_s
 
     def _feed(self, feeding: list[Live]) -> None:
         decoders = [live.decoder for live in feeding if live.decoder is not None]

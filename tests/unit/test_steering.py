@@ -1,6 +1,8 @@
 """Pause, single steps, resume and forks: a child is its parent up to the step, and from there on its own."""
 
 import json
+import sys
+import threading
 import time
 
 import numpy as np
@@ -185,6 +187,37 @@ def test_many_wishes_at_once_lose_nothing(lab):
         assert told(ended(store, run)) == told(alone)
 
 
+def test_steps_asked_for_before_a_run_went_on_are_forgotten(lab):
+    runner, store = lab(ToyEngine(step_s=0.03), hold_s=0.02)
+    run = runner.submit(make_spec({**LONG, "T_e": 8, "T_total": 12}))
+    until(lambda: len(store.record(run)["steps"]) >= 2)
+    runner.pause(run)
+    runner.advance(run, 3)
+    runner.resume(run)  # all three within a step
+    assert ended(store, run)["status"] == "finished"
+    assert "lane_released" not in types(store, run)
+
+
+def test_single_steps_that_many_ask_for_are_each_made_once(lab):
+    runner, store = lab()
+    run = runner.submit(make_spec({**LONG, "T_e": 2000, "T_total": 2000}))
+    runner.pause(run)
+    until(lambda: store.status(run) == "paused")
+    before, interval = len(store.record(run)["steps"]), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        clients = [threading.Thread(target=lambda: [runner.advance(run, 1) for _ in range(200)]) for _ in range(6)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        until(lambda: len(store.record(run)["steps"]) >= before + 1200, 30)
+    finally:
+        sys.setswitchinterval(interval)
+    time.sleep(0.1)
+    assert len(store.record(run)["steps"]) == before + 1200
+
+
 # -- forks ----------------------------------------------------------------------------------------------------
 
 STRATEGIES = ["non_uniform", "dirichlet", "nucleus", "sample", "mixture_of_inputs", "soft_tokens", "selar"]
@@ -351,7 +384,10 @@ def test_weights_that_no_embedding_can_hold_fail_their_own_run_only(lab):
     other = runner.submit(make_spec(LONG))
     edit = {"ids": [65, 66, 67], "weights": [3e38, -3e38, 1.0]}
     child = fork(runner, store, parent["id"], 3, edit)
-    assert (child["status"], child["error"]) == ("failed", "a mixture's weights are too large: its embedding is not of finite numbers")
+    assert (child["status"], child["error"]) == (
+        "failed",
+        "a mixture's weights are too large: its embedding is not of finite numbers",
+    )
     frozen = {"temperature": 5e-324, "answer": {"temperature": 1e-310}}
     assert run_to_end(runner, store, **frozen)["status"] == "finished"
     assert ended(store, other)["status"] == "finished"
