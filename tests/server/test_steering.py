@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import os
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +208,26 @@ def test_wrong_steps_and_unknown_runs_get_a_sentence(lab):
     act(lab, run, "cancel")
     for name in ("pause", "resume", "step", "fork", "cancel"):
         assert act(lab, "nobody", name, {"step": 1} if name == "fork" else None).status_code == 404
+
+
+def cpu_s(pid):
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("how", ["cancel", "pause"])
+def test_nothing_is_computed_after_a_stop_or_in_a_pause(lab, how):
+    run = lab.post(**LONG)
+    until(lambda: len(record(lab, run)["steps"]) > 3)
+    act(lab, run, how)
+    seen = len(record(lab, run)["steps"])
+    until(lambda: record(lab, run)["status"] in ("cancelled", "paused"))
+    at = len(record(lab, run)["steps"])
+    assert at - seen <= 1  # the one that was in flight
+    used = cpu_s(lab.process.pid)
+    time.sleep(1.0)
+    assert cpu_s(lab.process.pid) - used < 0.1
+    assert len(record(lab, run)["steps"]) == at
+    act(lab, run, "cancel")
