@@ -79,6 +79,13 @@ describe('the form of the next run', () => {
     });
   });
 
+  it('takes over parameters of any kind from a strategy that it does not know', () => {
+    const [queued] = events('nucleus');
+    const spec = (queued as unknown as { spec: Spec }).spec;
+    const own = { name: 'own', ids: [1, 2], odd: { toString: 1 }, none: null };
+    expect(draftOf({ ...spec, strategy: own }).params['own']).toEqual({ ids: '[1,2]', odd: '{"toString":1}', none: '' });
+  });
+
   it('takes over the recipe of a run', () => {
     const [queued] = events('nucleus');
     const spec = (queued as unknown as { spec: Spec }).spec;
@@ -117,5 +124,6 @@ describe('the address', () => {
     expect(parsed('/run/a?step=-1&view=cube&chart=pie')).toEqual({ run: 'a', step: null, view: null, chart: null });
     expect(parsed('/else')).toEqual({ run: null, step: null, view: null, chart: null });
     expect(parsed('/run/a%2Fb?step=1e3').run).toBe('a/b');
+    expect(parsed('/run/%E0%A4%A').run).toBe('%E0%A4%A');
   });
 });

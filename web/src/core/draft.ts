@@ -169,7 +169,7 @@ export function draftFrom(value: unknown): Draft {
   const { name, ...params } = objectOf(given['strategy'] ?? { name: draft.strategy }, 'strategy');
   draft.strategy = textOf(name, 'strategy');
   draft.params[draft.strategy] = Object.fromEntries(
-    Object.entries(params).map(([param, typed]) => [param, rawOf(typed, `strategy.${param}`)]),
+    Object.entries(params).map(([param, typed]) => [param, paramOf(typed, `strategy.${param}`)]),
   );
   const flat: Record<string, unknown> = { ...given };
   for (const [field, typed] of Object.entries(objectOf(given['answer'] ?? {}, 'answer'))) flat[`answer.${field}`] = typed;
@@ -191,6 +191,11 @@ function objectOf(value: unknown, what: string): Record<string, unknown> {
 function textOf(value: unknown, what: string): string {
   if (typeof value !== 'string') throw new Error(`These settings cannot be read: ${what} must be text`);
   return value;
+}
+
+/** A parameter as it is typed: own strategies may take lists and objects. */
+function paramOf(value: unknown, what: string): string {
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : rawOf(value, what);
 }
 
 /** A JSON value as it is typed. */

@@ -26,7 +26,7 @@ export function parseRoute(url: URL): Route {
   const view = url.searchParams.get('view');
   const chart = url.searchParams.get('chart');
   return {
-    run: match?.[1] ? decodeURIComponent(match[1]) : null,
+    run: match?.[1] ? decoded(match[1]) : null,
     step: step !== null && /^\d{1,9}$/.test(step) ? Number(step) : null,
     view: isView(view) ? view : null,
     chart: CHARTS.find((each) => each === chart) ?? null,
@@ -55,10 +55,15 @@ export function parseScreen({ pathname }: URL): Screen {
   const [, first = '', second = ''] = pathname.split('/');
   const name = SCREENS.find((screen) => screen === first);
   if (name !== 'strategies') return { name: name ?? 'lab' };
+  return { name, strategy: decoded(second) || null };
+}
+
+/** A part of a path as text; itself if it has a lone percent sign. */
+function decoded(part: string): string {
   try {
-    return { name, strategy: decodeURIComponent(second) || null };
+    return decodeURIComponent(part);
   } catch {
-    return { name, strategy: second }; // a lone percent sign
+    return part;
   }
 }
 
