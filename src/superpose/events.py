@@ -14,6 +14,7 @@ from superpose.types import Combine, Kind, Rescale
 
 Phase = Literal["thinking", "transition", "answer"]
 Status = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
+State = Literal["none", "rebuilt", "restarted", "new", "kept"]  # kept: its own, after a pause that outlived the cache
 EndedBy = Literal["T_e", "T_total", "end_marker", "end_of_text", "strategy", "cancelled"]
 TERMINAL = frozenset({"run_finished", "run_cancelled", "run_failed"})
 
@@ -63,9 +64,7 @@ class StepRecord(TypedDict):
     rescale: NotRequired[Rescale | float]
     noise: NotRequired[float]  # its gamma
     noise_seed: NotRequired[int]  # of a step copied from a parent with another seed
-    drawn: NotRequired[
-        Believed
-    ]  # the token that was drawn, where it is not simply what was fed; in the answer the text
+    drawn: NotRequired[Believed]  # where it is not simply what was fed; in the answer it is the text
     believed: list[Believed]  # likeliest first, at most 64
     tail: float  # probability outside `believed`
     entropy: float  # nats, at the temperature
@@ -88,7 +87,7 @@ class Replay(TypedDict):
     steps: int  # fed again
     error: float | None  # largest difference in a probability at the step after them; null = nothing to compare
     words: str
-    state: str  # of the strategy: "none", "rebuilt", "restarted", "new", "kept"
+    state: State  # of the strategy
     state_words: str
 
 
@@ -110,6 +109,17 @@ class Timing(TypedDict):
     tokens_per_second: float
 
 
+class EngineRecord(TypedDict):
+    """What ran a run; the fingerprint is the key to making it again."""
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    vocab: int
+    fingerprint: str
+
+
 class RunRecord(TypedDict):
     """A whole run: `superpose run --json`, `GET /api/runs/{id}`, exports."""
 
@@ -119,7 +129,7 @@ class RunRecord(TypedDict):
     name: str | None
     tags: list[str]
     spec: dict[str, Any]
-    engine: dict[str, Any] | None  # what ran it: model, device, dtype, fingerprint
+    engine: EngineRecord | None
     prompt: PromptRecord | None
     steps: list[StepRecord]
     thinking: PhaseRecord
@@ -130,7 +140,100 @@ class RunRecord(TypedDict):
     error: str | None
 
 
-Event = dict[str, Any]  # {"type", "run", "seq", …}; `run` and `seq` are set when it is stored
+class _Stored(TypedDict):
+    run: str
+    seq: int  # from 0, without gaps
+
+
+class RunQueued(_Stored):
+    """The first event: the frozen spec."""
+
+    type: Literal["run_queued"]
+    spec: dict[str, Any]
+    created_at: str
+
+
+class RunStarted(_Stored):
+    """A lane is free; the prompt is read from now on."""
+
+    type: Literal["run_started"]
+    prompt: PromptRecord | None  # null where an imported file did not tell
+    engine: EngineRecord | None
+    queue_s: float
+
+
+class Prefilled(_Stored):
+    """The prompt is read."""
+
+    type: Literal["prefilled"]
+    prefill_s: float
+
+
+class StepMade(StepRecord, _Stored):
+    """One forward pass."""
+
+    type: Literal["step"]
+
+
+class PhaseEnded(_Stored):
+    """Thinking or the answer is over, and why."""
+
+    type: Literal["phase_ended"]
+    phase: Literal["thinking", "answer"]
+    ended_by: EndedBy | None  # null where an imported file did not tell
+    reason: str | None
+    steps: int
+    token: Believed | None  # that ended it
+    text: str  # readable text that was still waiting
+
+
+class RunPaused(_Stored):
+    """The run waits; its cache is kept for `held_s` seconds."""
+
+    type: Literal["run_paused"]
+    step: int
+    held_s: float
+
+
+class RunResumed(_Stored):
+    """The run goes on, or waits for a lane to go on in."""
+
+    type: Literal["run_resumed"]
+    status: Literal["queued", "running"]
+
+
+class LaneReleased(_Stored):
+    """The cache of a paused run was given up: it will go on by replay."""
+
+    type: Literal["lane_released"]
+
+
+class Replayed(Replay, _Stored):
+    """Recorded mixtures were fed again."""
+
+    type: Literal["replayed"]
+
+
+class RunEnded(_Stored):
+    """The run is over: to its end, or stopped."""
+
+    type: Literal["run_finished", "run_cancelled"]
+    timing: Timing
+
+
+class RunFailed(_Stored):
+    """The run is over, with what went wrong in words; no timing where its process died."""
+
+    type: Literal["run_failed"]
+    error: str
+    timing: NotRequired[Timing]
+
+
+RunEvent = (
+    RunQueued | RunStarted | Prefilled | StepMade | PhaseEnded | RunPaused | RunResumed | LaneReleased | Replayed
+    | RunEnded | RunFailed
+)  # fmt: skip
+Event = dict[str, Any]  # a RunEvent; `run` and `seq` are set when it is stored
 
 
 def queued(spec: dict[str, Any], created_at: str) -> Event:

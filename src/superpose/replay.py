@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from superpose.events import Event, Replay
+from superpose.events import Event, Replay, State
 from superpose.problems import BadInput
 from superpose.strategy import Strategy
 from superpose.types import Distribution, FloatArray, GaussianNoise, IntArray, Mixture
@@ -140,7 +140,7 @@ def difference(d: Distribution, recorded: Distribution) -> float:
     return worst
 
 
-def report(steps: int, error: float | None, state: str, *, partial: bool) -> Replay:
+def report(steps: int, error: float | None, state: State, *, partial: bool) -> Replay:
     """How well a replay went, in numbers and in words; `partial` = some of what was fed was not kept."""
     if steps == 0:
         words = "nothing to replay"

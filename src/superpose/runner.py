@@ -20,7 +20,7 @@ import numpy as np
 
 from superpose.decoding import Advance, Decoder, StrategyFailed, TokenTexts, branch, plan, repetition, setting
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
-from superpose.events import Event
+from superpose.events import Event, State
 from superpose.live import Live
 from superpose.problems import BadInput, clip
 from superpose.replay import MOST_KEPT, Past, belief_of, copies, cut, difference, is_partial, mixture_of, report
@@ -330,7 +330,7 @@ class Runner:
         live.last = time.perf_counter()
         self.store.append([(live.run, event) for event in batch])
 
-    def _replayed(self, live: Live, error: float | None, state: str) -> Event:
+    def _replayed(self, live: Live, error: float | None, state: State) -> Event:
         return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.partial)}
 
     def _anew(self, live: Live) -> Distribution:

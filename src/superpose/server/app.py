@@ -16,14 +16,14 @@ from superpose import __version__
 from superpose.events import RunRecord
 from superpose.problems import BadInput
 from superpose.server import library, models, problems, steering, streams
+from superpose.server.answers import REF, Health, Outcome, StrategyInfo, Warnings, says, streamed, tells
 from superpose.server.guard import Guard
 from superpose.server.requests import Created, Run, json_body
 from superpose.server.shelf import Shelf
-from superpose.spec import RunSpec, make_spec
+from superpose.spec import make_spec
 from superpose.store import Store
 from superpose.strategy import strategies
 
-_SPEC_SCHEMA = RunSpec.model_json_schema(ref_template="#/components/schemas/{model}")
 MOST = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
 Body = Annotated[Any, Depends(json_body)]
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MOST)]
@@ -31,12 +31,12 @@ After = Annotated[int | None, Query(ge=-1, le=MOST)]
 
 
 class Lab(FastAPI):
-    """The app; its OpenAPI also holds the schemas that the spec of a run refers to."""
+    """The app; its OpenAPI also holds what no route can declare: the spec of a run and the events of its stream."""
 
     def openapi(self) -> dict[str, Any]:
         """The schema of all routes."""
         schema = super().openapi()
-        schema["components"]["schemas"].update(_SPEC_SCHEMA["$defs"])
+        schema["components"]["schemas"].update(streamed())
         return schema
 
 
@@ -57,12 +57,12 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     app.include_router(library.routes(store))
     app.include_router(models.routes(shelf))
 
-    @app.get("/healthz")
+    @app.get("/healthz", **says(Health))
     def health() -> dict[str, str]:
         """Says that the server lives."""
         return {"status": "ok", "version": __version__}
 
-    @app.get("/api/strategies")
+    @app.get("/api/strategies", **says(list[StrategyInfo]))
     def list_strategies() -> list[dict[str, Any]]:
         """Every strategy with its help and the JSON Schema of its parameters."""
         return [strategy.describe() for strategy in strategies().values()]
@@ -70,14 +70,16 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
     @app.post(
         "/api/runs",
         status_code=201,
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": _SPEC_SCHEMA}}}},
+        openapi_extra={
+            "requestBody": {"content": {"application/json": {"schema": {"$ref": REF.format(model="RunSpec")}}}}
+        },
     )
     def create_run(given: Body) -> Created:
         """Queues a run; every field of the spec but `user` may be left out."""
         spec = make_spec(given)
         return Created(id=shelf.runner(spec.model).submit(spec))
 
-    @app.post("/api/check")
+    @app.post("/api/check", **says(Warnings))
     def check_run(given: Body, repeats: Annotated[int, Query(ge=1, le=1000)] = 1) -> dict[str, list[str]]:
         """Warnings about a spec that could run, with so many seeds; the same errors as starting it."""
         spec = make_spec(given)
@@ -90,7 +92,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
 
     app.include_router(steering.routes(shelf, store))
 
-    @app.get("/api/runs/{run}/events", response_model=None)
+    @app.get("/api/runs/{run}/events", **tells("RunEvent"))
     def run_events(run: Run, last: LastEvent = None, after: After = None) -> Response:
         """A run's events after number `Last-Event-ID` (or `after`): replay, then live, until it has ended."""
         seen = last if last is not None else -1 if after is None else after
@@ -99,7 +101,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
             return Response(status_code=204)
         return streams.response(streams.runs(store, [run], start, lambda stored: stored.seq))
 
-    @app.get("/api/events", response_model=None)
+    @app.get("/api/events", **tells("RunEvent"))
     def many_events(
         runs: Annotated[str, Query(max_length=4000)],
         last: LastEvent = None,
@@ -114,7 +116,7 @@ def make_app(shelf: Shelf, store: Store, hosts: frozenset[str] | None) -> FastAP
             return Response(status_code=204)
         return streams.response(streams.runs(store, ids, start, lambda stored: stored.position))
 
-    @app.get("/api/outcomes")
+    @app.get("/api/outcomes", **says(list[Outcome]))
     def outcomes(runs: Annotated[str, Query(max_length=4000)]) -> list[dict[str, Any]]:
         """Status, seed, steps and, once it is over, the whole answer of each of `runs=a,b`."""
         return store.outcomes(_ids(runs))

@@ -14,6 +14,7 @@ from superpose.events import Status
 from superpose.exports import MEDIA, Form, export, file_name
 from superpose.imports import read
 from superpose.problems import BadInput, check_text
+from superpose.server.answers import Facets, Family, Labelled, RunsPage, Standing, says
 from superpose.server.requests import Run
 from superpose.store import Store
 from superpose.store_list import Order, Sort
@@ -53,7 +54,7 @@ def routes(store: Store) -> APIRouter:
     router = APIRouter(prefix="/api")
     importing = Lock()  # a file takes many times its size in memory
 
-    @router.get("/runs")
+    @router.get("/runs", **says(RunsPage))
     def list_runs(
         search: Annotated[str, Query(max_length=200)] = "",
         strategy: _Filter = None,
@@ -74,7 +75,7 @@ def routes(store: Store) -> APIRouter:
         wanted = Wanted(search, strategy, model, status, tag, parent, imported, sort, order, limit, after)
         return store.summaries(wanted)._asdict()
 
-    @router.get("/runs/facets")
+    @router.get("/runs/facets", **says(Facets))
     def facets() -> dict[str, list[dict[str, Any]]]:
         """What runs can be filtered by, with how many runs each."""
         return store.facets()
@@ -90,7 +91,7 @@ def routes(store: Store) -> APIRouter:
         store.restore(*chosen.ids)
         return chosen
 
-    @router.patch("/runs/{run}")
+    @router.patch("/runs/{run}", **says(Labelled))
     def label_run(run: Run, label: Label) -> dict[str, Any]:
         """Sets a run's name and tags."""
         before = store.label(run)
@@ -106,13 +107,13 @@ def routes(store: Store) -> APIRouter:
         """Hides a run that is not live; it can be restored for some minutes."""
         store.delete(run)
 
-    @router.post("/runs/{run}/restore")
+    @router.post("/runs/{run}/restore", **says(Standing))
     def restore_run(run: str) -> dict[str, str]:
         """Brings a deleted run back."""
         store.restore(run)
         return {"id": run, "status": store.status(run)}
 
-    @router.get("/runs/{run}/family")
+    @router.get("/runs/{run}/family", **says(Family))
     def family(run: Run) -> dict[str, Any]:
         """The first run of the family, and all runs branched from it, parents first; at most 500."""
         return store.family(run)

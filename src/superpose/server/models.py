@@ -13,6 +13,7 @@ from superpose.models import canonical
 from superpose.problems import BadInput, check_text
 from superpose.runner import Runner
 from superpose.server import streams
+from superpose.server.answers import Chosen, Counted, Models, Queue, Rendered, Tokens, says, tells
 from superpose.server.shelf import Shelf
 
 
@@ -39,29 +40,29 @@ def routes(shelf: Shelf) -> APIRouter:
     """The routes over a shelf of models."""
     router = APIRouter(prefix="/api")
 
-    @router.get("/models")
+    @router.get("/models", **says(Models))
     def list_models() -> dict[str, Any]:
         """Models that are loaded, loading or at hand, with load progress and self-check."""
         return shelf.describe()
 
-    @router.get("/models/events")
+    @router.get("/models/events", **tells("Models"))
     async def model_events() -> StreamingResponse:
         """The models document anew after every change, as server-sent events."""
         return streams.response(streams.models(shelf))
 
-    @router.post("/models/load", status_code=202)
+    @router.post("/models/load", status_code=202, **says(Chosen, 202))
     def load_model(wanted: ModelName) -> dict[str, Any]:
         """Begins to load a model: a known name, a hub id, a folder or a .gguf file; `model` is its name from now on."""
         shelf.load(wanted.model)
         return {"model": canonical(wanted.model), **shelf.describe()}
 
-    @router.post("/models/unload", status_code=202)
+    @router.post("/models/unload", status_code=202, **says(Chosen, 202))
     def unload_model(wanted: ModelName) -> dict[str, Any]:
         """Frees the memory of a model without runs, and forgets one that failed to load."""
         shelf.unload(wanted.model)
         return {"model": canonical(wanted.model), **shelf.describe()}
 
-    @router.get("/queue")
+    @router.get("/queue", **says(Queue))
     def queue() -> dict[str, Any]:
         """The runs that are not over: status, position among a model's queued ones, seconds left at most.
 
@@ -69,7 +70,7 @@ def routes(shelf: Shelf) -> APIRouter:
         """
         return {"runs": shelf.describe()["queue"]}
 
-    @router.post("/tokenize")
+    @router.post("/tokenize", **says(Rendered | Counted))
     def tokenize(words: Words) -> dict[str, Any]:
         """A text's tokens, or a prompt as the model gets it."""
         runner = shelf.runner(words.model)
@@ -87,7 +88,7 @@ def routes(shelf: Shelf) -> APIRouter:
         context = runner.engine.info.context
         return {**_counted(runner, prompt.token_ids), "context": context, "prompt": prompt._asdict()}
 
-    @router.get("/tokens")
+    @router.get("/tokens", **says(Tokens))
     def find_tokens(
         q: Annotated[str, Query(max_length=200)],
         model: str | None = None,

@@ -76,8 +76,8 @@ export class ThinkingStream extends Stream {
 
   /** Closes thinking with the reason in words; forced tokens follow into the same chip. */
   end({ reason, ended_by }: PhaseEnd): void {
-    this.reason = reason;
-    this.openGate(ended_by === 'cancelled' ? '■' : null, reason);
+    this.reason = reason ?? ''; // an imported run may not tell
+    this.openGate(ended_by === 'cancelled' ? '■' : null, this.reason);
   }
 
   override clear(): void {

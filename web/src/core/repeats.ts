@@ -1,13 +1,8 @@
 /** One prompt over many seeds: distinct answers, how often each came, and how sure that share is. */
 
-/** What came of a run, as `GET /api/outcomes` has it; `answer` is null while it goes on. */
-export interface Outcome {
-  id: string;
-  status: 'queued' | 'running' | 'paused' | 'finished' | 'cancelled' | 'failed';
-  seed: number;
-  steps: number;
-  answer: string | null;
-}
+import type { Outcome } from './api.d.ts';
+
+export type { Outcome };
 
 export type By = 'text' | 'number';
 

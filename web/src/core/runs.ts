@@ -1,46 +1,14 @@
 /** The Runs screen without a page: its address, its selection, and how its rows are kept fresh. */
 
+import type { RunRow as Row, RunsPage as Page } from './api.d.ts';
 import type { Spec, Status } from './events.ts';
 import { isOver } from './reducer.ts';
 
-/** A run as lists show it; long texts are cut. */
-export interface RunRow {
-  id: string;
-  created_at: string;
-  status: Status;
-  name: string | null;
-  tags: string[];
-  strategy: string;
-  model: string | null;
-  seed: number | null;
-  steps: number;
-  tokens_per_second: number | null;
-  answer: string;
-  user: string;
-  error: string | null;
-  parent: string | null;
-  fork_step: number | null;
-  imported: boolean;
-  spec: Spec;
-}
+export type { Facet, Facets } from './api.d.ts';
 
-export interface RunsPage {
-  runs: RunRow[];
-  next: string | null; // where the following page begins
-  total: number | null; // null where counting would be slow
-}
-
-export interface Facet {
-  name: string;
-  count: number;
-}
-
-export interface Facets {
-  strategies: Facet[];
-  models: Facet[];
-  tags: Facet[];
-  statuses: Facet[];
-}
+/** A run as lists show it; the long parts of its spec are left out. */
+export type RunRow = Omit<Row, 'spec'> & { spec: Omit<Spec, 'system' | 'user' | 'transition' | 'fork'> };
+export type RunsPage = Omit<Page, 'runs'> & { runs: RunRow[] };
 
 /** What can be sorted by, with the order that comes first. */
 export const SORTS = {

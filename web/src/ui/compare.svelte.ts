@@ -1,6 +1,7 @@
 /** The comparison on the page: its panes, what they share, and the one step that all of them point at. */
 
 import { Slots } from '../canvas/slots.ts';
+import type { Created } from '../core/api.d.ts';
 import { type Course, Divergence } from '../core/compare.ts';
 import { addressOf, MOST_PANES, parseAddress, type Plan, planOf } from '../core/comparison.ts';
 import { type Draft, newDraft } from '../core/draft.ts';
@@ -181,7 +182,7 @@ class Comparison implements Shared {
   private async start(pane: Pane, body: Record<string, unknown>): Promise<void> {
     if (pane.problem) return; // the first seed was refused
     try {
-      pane.started((await post<{ id: string }>('/api/runs', body)).id);
+      pane.started((await post<Created>('/api/runs', body)).id);
     } catch (error) {
       pane.problem = error instanceof Problem ? error.message : String(error);
     }

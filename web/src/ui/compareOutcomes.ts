@@ -1,15 +1,12 @@
 /** What came of the runs of repeats, and who waits for a turn: asked for once a second while something goes on. */
 
+import type { Queue } from '../core/api.d.ts';
 import type { Outcome } from '../core/repeats.ts';
 import { get } from './api.ts';
 import type { Pane } from './comparePane.svelte.ts';
 
 const PACE = 1000; // ms
 const MOST = 64; // runs in one question
-
-interface Queue {
-  runs: { id: string; position: number; status: string; eta_s: number | null }[];
-}
 
 export class Outcomes {
   private timer = 0;
@@ -73,7 +70,7 @@ export class Outcomes {
 
 function placeOf(pane: Pane, queue: Queue | null): string {
   const at = queue?.runs.find(({ id }) => id === pane.id)?.position;
-  return at === undefined ? '' : `${ordinal(at)} in the queue`;
+  return at === undefined || at === null ? '' : `${ordinal(at)} in the queue`;
 }
 
 function ordinal(n: number): string {

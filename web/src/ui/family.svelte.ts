@@ -1,5 +1,6 @@
 /** The runs that were branched from one another around the run on the page. */
 
+import type { Family as Tree } from '../core/api.d.ts';
 import type { Relative } from '../core/events.ts';
 import { get } from './api.ts';
 
@@ -9,7 +10,7 @@ class Family {
   /** Reads the family of a run; without an answer there is none to show. */
   async load(run: string): Promise<void> {
     try {
-      this.runs = (await get<{ runs: Relative[] }>(`/api/runs/${encodeURIComponent(run)}/family`)).runs;
+      this.runs = (await get<Tree>(`/api/runs/${encodeURIComponent(run)}/family`)).runs;
     } catch {
       this.runs = [];
     }

@@ -1,6 +1,7 @@
 /** The run on the page: its events, its drawing, and the one selected and hovered step that everything shares. */
 
 import { Picture } from '../canvas/picture.ts';
+import type { Created } from '../core/api.d.ts';
 import type { RunEvent, Step } from '../core/events.ts';
 import { EXAMPLE } from '../core/example.ts';
 import { type Facts, Glance } from '../core/facts.ts';
@@ -101,7 +102,7 @@ class Lab {
     }
     this.pending = 'sending';
     try {
-      const { id } = await post<{ id: string }>('/api/runs', body);
+      const { id } = await post<Created>('/api/runs', body);
       this.pending = 'nothing';
       this.open(id);
       this.settled = true; // it begins now

@@ -1,5 +1,6 @@
 /** The models of the server: how far their loading is, and who waits for them. */
 
+import type { Chosen } from '../core/api.d.ts';
 import type { Ahead, Model, Models } from '../core/events.ts';
 import { get, post, Problem } from './api.ts';
 
@@ -33,12 +34,12 @@ class ModelShelf {
 
   /** Begins to load a model by name, folder or file; the name that the server lists it under, null if refused. */
   async load(model: string): Promise<string | null> {
-    return this.ask(model, () => post<Models & { model: string }>('/api/models/load', { model }));
+    return this.ask(model, () => post<Chosen>('/api/models/load', { model }));
   }
 
   /** Frees a model's memory, or dismisses one that failed; whether that was done. */
   async unload(model: string): Promise<boolean> {
-    return (await this.ask(model, () => post<Models & { model: string }>('/api/models/unload', { model }))) !== null;
+    return (await this.ask(model, () => post<Chosen>('/api/models/unload', { model }))) !== null;
   }
 
   /** A model by name; null is the server's own. */

@@ -3,6 +3,7 @@
 import {
   batches, clicked, type Facets, freshen, pagePath, parseQuery, type Query, type RunRow, runsHref, type RunsPage,
 } from '../core/runs.ts';
+import type { Labelled } from '../core/api.d.ts';
 import { plural } from '../core/format.ts';
 import { isOver } from '../core/reducer.ts';
 import { get, patch, post, sentence, upload } from './api.ts';
@@ -226,7 +227,7 @@ class Runs {
   }
 
   private async label(id: string, changes: { name: string | null } | { tags: string[] }): Promise<void> {
-    const said = await patch<{ name: string | null; tags: string[] }>(`/api/runs/${encodeURIComponent(id)}`, changes);
+    const said = await patch<Labelled>(`/api/runs/${encodeURIComponent(id)}`, changes);
     this.blocks = this.blocks.map(({ after, rows }) => ({
       after,
       rows: rows.map((row) => (row.id === id ? { ...row, name: said.name, tags: said.tags } : row)),

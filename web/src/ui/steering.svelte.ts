@@ -1,5 +1,6 @@
 /** Branching from the step in the inspector: which panel is open, what the branch goes on with, what the server said. */
 
+import type { Created } from '../core/api.d.ts';
 import type { Fork } from '../core/events.ts';
 import { changesOf, ownOf, settingsOf } from '../core/steer.ts';
 import { post, Problem } from './api.ts';
@@ -48,7 +49,7 @@ class Steering {
     this.sending = true;
     this.refused = null;
     try {
-      const { id } = await post<{ id: string }>(`/api/runs/${encodeURIComponent(parent)}/fork`, { ...changes, step, mixture });
+      const { id } = await post<Created>(`/api/runs/${encodeURIComponent(parent)}/fork`, { ...changes, step, mixture });
       this.close();
       lab.visit(id, step);
     } catch (error) {
