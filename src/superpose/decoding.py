@@ -253,12 +253,14 @@ class Decoder:
         """Goes through a recorded beginning: counters, open characters, and the strategy's state where it is kept."""
         for event in past.events:
             if event["type"] == "phase_ended":
-                if self._forced:
+                if event["text"]:  # it closed the open character
                     self._utf8.reset()
                 self._enter("transition" if self._forced else "answer")
                 continue
-            if event["phase"] != self._phase:  # the parent's transition was shorter
+            if event["phase"] != self._phase:  # the parent's transition was shorter, or it had none
                 self._enter(event["phase"])
+            if self._phase == "answer":
+                self._forced.clear()
             token = event["token"]["id"]
             if not self._tokenizer.is_control(token):
                 self._utf8.decode(self._tokenizer.token_bytes(token))
