@@ -32,6 +32,7 @@ class Live:
         self.until = math.inf  # when a paused run gives its lane up
         self.submitted = time.perf_counter()
         self.started = self.prefilled = self.last = 0.0
+        self.ready = math.inf  # since when its next step could be made
         self.decoded = 0.0  # seconds of its own steps, pauses left out
         self.steps = 0  # of its own
 
@@ -67,6 +68,12 @@ class Live:
         """Forgets its lane, which is to be closed; what it holds must be fed anew."""
         lane, self.lane, self.read, self.until = self.lane, None, 0, math.inf
         return lane
+
+    def awake(self) -> None:
+        """Takes the wait that ends now out of the time of the next step, not the pass that came before it."""
+        now = time.perf_counter()
+        if self.ready < now:
+            self.last, self.ready = self.last + now - self.ready, now
 
     def timing(self) -> dict[str, float]:
         """Seconds in queue, prompt and decoding, and steps a second."""

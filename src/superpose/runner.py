@@ -118,8 +118,8 @@ class Runner:
 
         def credit(live: Live) -> bool:
             if live.hold and not live.cancelled:
-                if not live.credit:
-                    live.last = time.perf_counter()  # the wait before is no part of the step
+                if live.paused and not live.credit:
+                    live.awake()
                 live.credit = min(live.credit + steps, live.work.spec.T_total)
             return live.hold and not live.cancelled
 
@@ -208,13 +208,11 @@ class Runner:
             for live in [live for live in lives if live.hold != live.paused]:
                 live.paused = live.hold
                 if live.paused:
-                    step = live.decoder.step if live.decoder else 0
-                    held = self._hold_s if live.lane is not None else 0
-                    live.until = time.monotonic() + held if held else math.inf
-                    batch.append((live.run, {"type": "run_paused", "step": step, "held_s": held}))
+                    live.until = time.monotonic() + self._hold_s if live.lane is not None else math.inf
+                    batch.append((live.run, self._pause(live)))
                 else:
                     live.credit, live.until = 0, math.inf
-                    live.last = time.perf_counter()
+                    live.awake()
                     status = "running" if live.started else "queued"
                     batch.append((live.run, {"type": "run_resumed", "status": status}))
         if batch:
@@ -281,24 +279,34 @@ class Runner:
             with self._wake:
                 self._queue.remove(live)
                 self._live.append(live)
-            if live.started:  # it was paused, and had a lane before
-                continue
-            info = self.engine.info
-            live.started = time.perf_counter()
-            started: Event = {
-                "type": "run_started",
-                "prompt": live.work.prompt._asdict(),
-                "engine": {
-                    "name": info.name,
-                    "model": info.model,
-                    "device": info.device,
-                    "dtype": info.dtype,
-                    "vocab": info.vocab,
-                    "fingerprint": info.fingerprint,
-                },
-                "queue_s": live.timing()["queue_s"],
-            }
-            self.store.append([(live.run, started)])
+            batch: list[Event] = []
+            if not live.started:  # else it was paused, and had a lane before
+                live.started = time.perf_counter()
+                batch.append(self._started(live))
+            if live.paused:  # it has a lane for single steps, and waits with it
+                batch.append(self._pause(live))
+            if batch:
+                self.store.append([(live.run, event) for event in batch])
+
+    def _started(self, live: Live) -> Event:
+        info = self.engine.info
+        return {
+            "type": "run_started",
+            "prompt": live.work.prompt._asdict(),
+            "engine": {
+                "name": info.name,
+                "model": info.model,
+                "device": info.device,
+                "dtype": info.dtype,
+                "vocab": info.vocab,
+                "fingerprint": info.fingerprint,
+            },
+            "queue_s": live.timing()["queue_s"],
+        }
+
+    def _pause(self, live: Live) -> Event:
+        step = live.decoder.step if live.decoder else 0
+        return {"type": "run_paused", "step": step, "held_s": self._hold_s if live.lane is not None else 0}
 
     def _read(self, live: Live) -> None:
         """Feeds one chunk of the prompt or of a record; the last one gives the belief to go on with."""
@@ -320,6 +328,7 @@ class Runner:
             batch.append({"type": "prefilled", "prefill_s": live.timing()["prefill_s"]})
         if live.belief is not None:  # the lane was given up in a pause; what it believed is known
             batch.append(self._replayed(live, difference(belief, live.belief), "kept"))
+            live.awake()
         else:
             if past is not None:
                 error = None if checked is None else difference(belief, belief_of(checked))
@@ -327,7 +336,7 @@ class Runner:
             if temperature != ask.temperature:
                 belief = self._anew(live)
             live.belief = belief
-        live.last = time.perf_counter()
+            live.last = live.ready = time.perf_counter()
         self.store.append([(live.run, event) for event in batch])
 
     def _replayed(self, live: Live, error: float | None, state: State) -> Event:
@@ -396,8 +405,8 @@ class Runner:
                 self.pace += (took - self.pace) * (PACE if self.pace else 1)
             live.decoded += took
             live.steps += 1
-            live.last = now
             with self._wake:
+                live.last, live.ready = now, math.inf
                 if live.credit:  # a single step of a paused run
                     live.credit -= 1
                     live.until = time.monotonic() + self._hold_s
@@ -409,8 +418,9 @@ class Runner:
             [live.fed for live in feeding],
             [decoder.ask() for decoder in decoders],
         )
+        now = time.perf_counter()
         for live, belief in zip(feeding, beliefs, strict=True):
-            live.belief = belief
+            live.belief, live.ready = belief, now
 
     # -- failures -----------------------------------------------------------------------------------------
 

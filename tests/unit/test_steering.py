@@ -1,5 +1,6 @@
 """Pause, single steps, resume: a run goes on as if nothing had been."""
 
+import json
 import sys
 import threading
 import time
@@ -157,3 +158,33 @@ def test_single_steps_that_many_ask_for_are_each_made_once(lab):
         sys.setswitchinterval(interval)
     time.sleep(0.1)
     assert len(store.record(run)["steps"]) == before + 1200
+
+
+def test_a_run_that_steps_before_it_was_resumed_is_told_to_be_paused(lab):
+    runner, store = lab(ToyEngine(max_lanes=1, step_s=0.002), hold_s=60.0)
+    busy = runner.submit(make_spec(LONG))
+    run = runner.submit(make_spec(LONG))
+    runner.pause(run)
+    until(lambda: store.status(run) == "paused")
+    ended(store, busy)
+    runner.advance(run, 2)
+    until(lambda: len(store.record(run)["steps"]) == 2)
+    assert (store.status(run), store.record(run)["status"]) == ("paused", "paused")
+    held = [json.loads(event.data)["held_s"] for event in store.events([run], 0) if event.type == "run_paused"]
+    assert held == [0, 60]  # it has a cache now
+
+
+def test_the_time_of_a_single_step_has_its_pass_in_it(lab):
+    runner, store = lab(ToyEngine(step_s=0.02))
+    run = runner.submit(make_spec({**LONG, "T_e": 5, "T_total": 10}))
+    runner.pause(run)
+    until(lambda: store.status(run) == "paused")
+    before = len(store.record(run)["steps"])
+    for more in range(1, 7):  # some are asked for in the pass of the one before, some after it
+        runner.advance(run, 1)
+        until(lambda: len(store.record(run)["steps"]) == before + more)  # noqa: B023
+        time.sleep(0.05 if more % 2 else 0)
+    runner.resume(run)
+    record = ended(store, run)
+    assert all(step["t_ms"] >= 19 for step in record["steps"][1:])
+    assert record["timing"]["decode_s"] >= 0.019 * (len(record["steps"]) - 1)
