@@ -83,17 +83,23 @@ class Screen:
 
 
 def answers(records: list[RunRecord]) -> str:
-    """The distinct answers of runs that differ by their seed, most frequent first, with shares and 95 % intervals."""
+    """The distinct answers of runs that differ by their seed, most frequent first, with shares and 95 % intervals.
+
+    Runs that failed or were stopped have no answer that could be counted.
+    """
     groups: dict[str, list[int]] = {}
-    for record in records:
+    finished = [record for record in records if record["status"] == "finished"]
+    for record in finished:
         groups.setdefault(" ".join(record["answer"]["text"].split()), []).append(record["spec"]["seed"])
-    total, told = len(records), []
+    total, told = len(finished), []
     for text, seeds in sorted(groups.items(), key=lambda group: -len(group[1])):
         low, high = wilson(len(seeds), total)
         told.append(
             f"{len(seeds)} of {total} ({100 * len(seeds) / total:.0f} %, 95 % interval {100 * low:.0f} to "
             f"{100 * high:.0f} %), seeds {', '.join(map(str, seeds))}\n  {_printable(text) or '(no answer)'}"
         )
+    if total < len(records):
+        told.append(f"{len(records) - total} of {len(records)} failed or were stopped, and are not counted")
     return "\n".join(told)
 
 

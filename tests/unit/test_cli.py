@@ -57,6 +57,18 @@ def test_repeats_count_the_answers_of_several_seeds(cli):
     assert one["text"] == records[2]["text"]
 
 
+def test_runs_that_did_not_finish_are_no_answers():
+    def record(seed, status, text):
+        return {"status": status, "answer": {"text": text}, "spec": {"seed": seed}}
+
+    finished, stopped = [record(seed, "finished", "42") for seed in (1, 3)], record(2, "cancelled", "4")
+    assert terminal.answers([finished[0], stopped, finished[1]]) == (
+        "2 of 2 (100 %, 95 % interval 34 to 100 %), seeds 1, 3\n  42\n"
+        "1 of 3 failed or were stopped, and are not counted"
+    )
+    assert terminal.answers([stopped]) == "1 of 1 failed or were stopped, and are not counted"
+
+
 @pytest.mark.parametrize(
     ("hits", "total", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
 )
