@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Divergence, variation } from '../src/core/compare.ts';
 import { addressOf, parseAddress, settingRows, settingsOf, settingsOfDraft, unlike } from '../src/core/comparison.ts';
-import { diff, type Piece, words } from '../src/core/diff.ts';
+import { changed, diff, type Piece, words } from '../src/core/diff.ts';
 import { newDraft } from '../src/core/draft.ts';
 import type { Spec, Step } from '../src/core/events.ts';
 import { finalNumber, groups, type Outcome, wilson } from '../src/core/repeats.ts';
@@ -92,6 +92,12 @@ describe('the word diff', () => {
     expect(kinds(diff('', 'a b'))).toBe('a:a b');
     expect(kinds(diff('a b', ''))).toBe('r:a b');
     expect(diff('', '')).toEqual([]);
+  });
+
+  it('counts a word in the place of another as one that came and one that went', () => {
+    expect(changed(diff('a b c d', 'a x c d e'))).toEqual({ added: 2, removed: 1 });
+    expect(changed(diff('a b', 'a  b '))).toEqual({ added: 0, removed: 0 });
+    expect(changed(diff('', 'a b'))).toEqual({ added: 2, removed: 0 });
   });
 
   it('gives both texts back, with as few edits as there are', () => {

@@ -39,6 +39,13 @@ export function diff(before: string, after: string): Piece[] {
   return pieces;
 }
 
+/** How many words were added and removed. */
+export function changed(pieces: readonly Piece[]): { added: number; removed: number } {
+  const count = (wanted: Piece['kind']): number =>
+    pieces.reduce((sum, { kind, text }) => sum + (kind === wanted ? (text.match(/\S+/g)?.length ?? 0) : 0), 0);
+  return { added: count('added'), removed: count('removed') };
+}
+
 function add(pieces: Piece[], kind: Piece['kind'], some: readonly string[]): void {
   if (!some.length) return;
   const last = pieces.at(-1);
