@@ -79,6 +79,20 @@ def test_a_run_is_paused_stepped_and_resumed(lab: Lab) -> None:
     expect(act(lab, "Pause")).to_be_disabled()
 
 
+def test_a_single_step_holds_the_cache_anew(lab: Lab) -> None:
+    lab.page.clock.install()
+    lab.start_long()
+    expect(lab.step(10)).to_be_attached()
+    act(lab, "Pause").click()
+    at = paused_at(lab)
+    lab.page.clock.run_for(120_000)
+    expect(lab.status).to_contain_text(re.compile(r"cache held (3:00|2:5\d)"))
+    act(lab, "Step").click()
+    expect(lab.status).to_contain_text(f"paused at step {at + 1}")
+    expect(lab.status).to_contain_text(re.compile(r"cache held (5:00|4:5\d)"))
+    act(lab, "Stop").click()
+
+
 def test_a_pause_is_seen_in_another_tab_and_lifted_there(lab: Lab, browser: Browser) -> None:
     lab.start_long()
     expect(lab.step(10)).to_be_attached()

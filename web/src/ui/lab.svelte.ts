@@ -248,7 +248,8 @@ class Lab {
   private take(event: RunEvent): void {
     if (!this.run) return;
     apply(this.run, event);
-    if (event.type === 'run_paused') this.heldUntil = this.settled ? performance.now() + 1000 * event.held_s : null;
+    const held = event.type === 'run_paused' || event.type === 'step' ? this.run.paused?.held : null; // a step renews it
+    if (held) this.heldUntil = this.settled ? performance.now() + 1000 * held : null;
     if (answers(event, this.pending)) this.pending = 'nothing';
   }
 
