@@ -114,6 +114,7 @@ def test_reload_and_a_second_page_show_the_same_picture(lab: Lab, browser: Brows
     lab.step(14).click()
     lab.view("Ladder")
     wait_for_step(lab, 14)
+    expect(lab.page).to_have_url(re.compile(r"[?&]view=ladder\b"))  # the address follows a moment later
     lab.page.reload()
     expect(lab.step(60)).to_be_attached()
     expect(lab.step(14)).to_have_attribute("aria-selected", "true")
