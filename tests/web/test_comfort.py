@@ -50,6 +50,8 @@ def test_every_strategys_page_shows_its_recorded_run(lab: Lab) -> None:
         mixed = [event for event in steps if "kind" not in event]
         expect(example.locator(".col.mixture")).to_have_count(len(mixed))
     assert len(asked) == 1, "one file, once, when the first page of a strategy is opened"
+    example.get_by_role("option").nth(1).scroll_into_view_if_needed()
+    lab.page.wait_for_timeout(200)  # a scroll hides the card
     example.get_by_role("option").first.focus()
     lab.page.keyboard.press("ArrowRight")
     expect(example.get_by_role("option").nth(1)).to_be_focused()

@@ -154,6 +154,7 @@ class Comparison implements Shared {
   /** Starts every pane that was not run as it stands, seed by seed; waits for the model if it is on its way. */
   async run(): Promise<void> {
     this.tried = true;
+    if (!form.strategies.length) await form.loadStrategies(); // pressed before they came: no pane has a body without
     const { due } = this;
     if (this.pending === 'sending' || !due.length || due.some(({ body }) => body === null)) return;
     const model = shelf.find(this.plan.model);
