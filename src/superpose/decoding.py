@@ -62,6 +62,8 @@ def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> 
             "model", f"{info.model} reads the prompt as other tokens than the parent's model did; a fork needs the same"
         )
     past = relabelled(past, parent["T_e"] > 0, strategy)
+    if spec.T_e == 0 and not any(event["phase"] == "thinking" for event in past.steps):
+        work = work._replace(transition=[])
     used = sum(event["phase"] != "transition" for event in past.steps)
     if used >= spec.T_total:
         raise BadInput(
@@ -97,7 +99,7 @@ def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
         )
     try:
         prompt = tokenizer.chat(spec.system, spec.user)
-        thinks = spec.strategy.thinks and spec.T_e > 0
+        thinks = spec.strategy.thinks and (spec.T_e > 0 or spec.fork is not None)  # a fork's past may have thought
         transition = tokenizer.encode_template(spec.transition_text) if thinks and spec.transition_text else []
     except ValueError as refused:
         raise BadInput("user", str(refused)) from refused

@@ -260,3 +260,14 @@ def test_a_character_that_was_open_at_the_end_of_thinking_is_closed_once(lab):
     assert broken["thinking"]["text"].endswith("\ufffd")
     child = fork(runner, store, broken["id"], 10, transition="")
     assert child["text"].count("\ufffd") == 1
+
+
+def test_thinking_that_is_ended_at_once_has_its_transition(lab):
+    runner, store = lab()
+    run = run_to_end(runner, store, T_e=10, T_total=40)
+    one, none = (fork(runner, store, run["id"], 5, T_e=most) for most in (1, 0))
+    assert [step["phase"] for step in none["steps"][4:8]] == ["thinking", "transition", "transition", "answer"]
+    assert told(none) == told(one)
+    begun = fork(runner, store, run["id"], 0, T_e=0)
+    assert {step["phase"] for step in begun["steps"]} == {"answer"}
+    assert told(begun) == told(run_to_end(runner, store, T_e=0, T_total=40))
