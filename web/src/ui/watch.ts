@@ -46,6 +46,7 @@ export function watch(
   };
 
   const open = (): void => {
+    source?.close(); // two attempts may cross
     source = new EventSource(`/api/events?${query}&after=${position}`);
     source.onopen = () => {
       failures = 0;
@@ -67,7 +68,6 @@ export function watch(
 
   // a network that was away may have left a dead connection behind, which no error tells of
   const back = (): void => {
-    source?.close();
     clearTimeout(timer);
     if (!closed) open();
   };
