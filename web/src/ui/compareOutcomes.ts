@@ -1,6 +1,7 @@
 /** What came of the runs of repeats, and who waits for a turn: asked for once a second while something goes on. */
 
 import type { Queue } from '../core/api.d.ts';
+import { ordinal } from '../core/queue.ts';
 import type { Outcome } from '../core/repeats.ts';
 import { get } from './api.ts';
 import type { Pane } from './comparePane.svelte.ts';
@@ -71,9 +72,4 @@ export class Outcomes {
 function placeOf(pane: Pane, queue: Queue | null): string {
   const at = queue?.runs.find(({ id }) => id === pane.id)?.position;
   return at === undefined || at === null ? '' : `${ordinal(at)} in the queue`;
-}
-
-function ordinal(n: number): string {
-  const teen = n % 100 > 10 && n % 100 < 14;
-  return `${n}${teen ? 'th' : (['th', 'st', 'nd', 'rd'][n % 10] ?? 'th')}`;
 }
