@@ -91,13 +91,13 @@ def test_pausing_before_the_first_step(lab, prompt):
 
 def test_resumed_before_it_has_started_it_is_queued_again(lab):
     runner, store = lab(ToyEngine(max_lanes=1, step_s=0.005))
-    busy = runner.submit(make_spec(LONG))
+    busy = runner.submit(make_spec({**LONG, "T_e": 3000, "T_total": 3000}))
     run = runner.submit(make_spec(LONG))
     runner.pause(run)
     until(lambda: store.status(run) == "paused")
     runner.resume(run)
     until(lambda: store.status(run) == "queued")
-    ended(store, busy)
+    runner.cancel(busy)
     assert ended(store, run)["status"] == "finished"
 
 
@@ -130,12 +130,24 @@ def test_many_wishes_at_once_lose_nothing(lab):
 
 
 def test_steps_asked_for_before_a_run_went_on_are_forgotten(lab):
-    runner, store = lab(ToyEngine(step_s=0.03), hold_s=0.02)
+    class Gated(ToyEngine):
+        """Makes no step while its gate is shut; tells when it waits there."""
+
+        gate, waits = threading.Event(), threading.Event()
+
+        def step(self, lanes, inputs, asks):
+            self.waits.set()
+            self.gate.wait(10)
+            return super().step(lanes, inputs, asks)
+
+    engine = Gated()
+    runner, store = lab(engine, hold_s=0.02)
     run = runner.submit(make_spec({**LONG, "T_e": 8, "T_total": 12}))
-    until(lambda: len(store.record(run)["steps"]) >= 2)
+    assert engine.waits.wait(10)
     runner.pause(run)
     runner.advance(run, 3)
     runner.resume(run)  # all three within a step
+    engine.gate.set()
     assert ended(store, run)["status"] == "finished"
     assert "lane_released" not in types(store, run)
 
