@@ -204,25 +204,27 @@ class Store:
 
     def annotate(self, run: str, name: str | None, tags: list[str]) -> None:
         """Sets a run's name and tags. Raises UnknownRun."""
-        with self._lock, self._transaction():
+        with self._lock:
             row = self._row(run)
             spec = json.loads(row["spec"])
-            self._db.execute(
-                "UPDATE runs SET name = ?, tags = ?, title = ? WHERE id = ?",
-                (name, _dump(tags), title(name, spec), run),
-            )
-            self._db.execute("DELETE FROM tags WHERE place = ?", (row["place"],))
-            self._tag(row["place"], tags)
-            self._words.put(row["place"], label=label(name, tags, spec))
+            with self._transaction():
+                self._db.execute(
+                    "UPDATE runs SET name = ?, tags = ?, title = ? WHERE id = ?",
+                    (name, _dump(tags), title(name, spec), run),
+                )
+                self._db.execute("DELETE FROM tags WHERE place = ?", (row["place"],))
+                self._tag(row["place"], tags)
+                self._words.put(row["place"], label=label(name, tags, spec))
 
     def delete(self, *runs: str) -> None:
         """Hides runs everywhere, all or none; they can be restored for some minutes. Raises UnknownRun, LiveRun."""
-        with self._lock, self._transaction():
+        with self._lock:
             for run in runs:
                 self._row(run)
             for run in self.live(runs):
                 raise LiveRun(run)
-            self._db.executemany("UPDATE runs SET deleted_at = ? WHERE id = ?", [(_now(), run) for run in runs])
+            with self._transaction():
+                self._db.executemany("UPDATE runs SET deleted_at = ? WHERE id = ?", [(_now(), run) for run in runs])
         self.purge()
         self._ring()
 

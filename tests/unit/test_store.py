@@ -48,6 +48,18 @@ def test_a_failed_transaction_leaves_nothing_and_numbers_go_on(tmp_path):
     assert [(stored.seq, stored.type) for stored in store.events([run], 0)] == [(0, "run_queued"), (1, "step")]
 
 
+def test_a_refused_act_forgets_nothing_of_live_runs(tmp_path):
+    store = Store(tmp_path)
+    run = store.create(SPEC)
+    store.append([(run, step(number)) for number in range(3)])
+    with pytest.raises(LiveRun):
+        store.delete(run)
+    with pytest.raises(UnknownRun):
+        store.annotate("nobody", None, [])
+    (row,) = store.summaries(Query()).runs
+    assert (row["steps"], row["answer"]) == (3, "xxx")
+
+
 KILLED = """
 import sys
 from superpose.store import Store
