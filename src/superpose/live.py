@@ -76,10 +76,10 @@ class Live:
             self.last, self.ready = self.last + now - self.ready, now
 
     def timing(self) -> dict[str, float]:
-        """Seconds in queue, prompt and decoding, and steps a second."""
+        """Seconds in queue, prompt and decoding, and steps a second; the first is no pass of its own and not counted."""
         return {
             "queue_s": round(max(0.0, (self.started or time.perf_counter()) - self.submitted), 4),
             "prefill_s": round(max(0.0, self.prefilled - self.started), 4),
             "decode_s": round(self.decoded, 4),
-            "tokens_per_second": round(self.steps / self.decoded, 3) if self.decoded else 0.0,
+            "tokens_per_second": round((self.steps - 1) / self.decoded, 3) if self.steps > 1 and self.decoded else 0.0,
         }

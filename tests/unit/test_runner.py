@@ -320,3 +320,13 @@ def test_answer_temperature_applies_after_an_early_end_without_transition(lab):
         assert record["thinking"]["ended_by"] == "end_marker"
         assert record["answer"]["text"] == "A" * 30
         assert {s["token"]["probability"] for s in record["steps"]} == {1.0}
+
+
+def test_speed_counts_passes_and_not_the_first_step_that_needs_none(lab):
+    runner, store = lab(ToyEngine(step_s=0.02))
+    short, longer = (
+        wait(store, runner.submit(make_spec({"user": "x", "T_e": 0, "T_total": total, "seed": 1})))["timing"]
+        for total in (1, 4)
+    )
+    assert short["tokens_per_second"] == 0
+    assert 3 / 0.5 < longer["tokens_per_second"] <= 3 / 0.06 + 1
