@@ -76,7 +76,7 @@ class Live:
             self.last, self.ready = self.last + now - self.ready, now
 
     def timing(self) -> dict[str, float]:
-        """Seconds in queue, prompt and decoding, and steps a second; the first is no pass of its own and not counted."""
+        """Seconds in queue, prompt and decoding, and steps a second without the first, which takes no pass."""
         return {
             "queue_s": round(max(0.0, (self.started or time.perf_counter()) - self.submitted), 4),
             "prefill_s": round(max(0.0, self.prefilled - self.started), 4),
