@@ -15,13 +15,13 @@ from superpose.types import Distribution, IntArray, Mixture
 class Live:
     """A run that is not over. The runner's thread changes it; `hold`, `credit` and `cancelled` are others' wishes."""
 
-    def __init__(self, run: str, work: Plan, recorded: Sequence[Mixture] = ()) -> None:
+    def __init__(self, run: str, work: Plan, recorded: Sequence[Mixture] = (), partial: bool = False) -> None:
         self.run = run
         self.work = work
         self.decoder: Decoder | None = None
         self.lane: int | None = None
         self.recorded = list(recorded)  # fed again, after the prompt, before the run goes on
-        self.partial = False  # some of what was recorded was not kept
+        self.partial = partial  # some of what was recorded was not kept
         self.read = 0  # inputs of prompt and record that the lane holds
         self.belief: Distribution | None = None
         self.fed = self.recorded[-1] if self.recorded else Mixture.token(work.prompt.token_ids[-1])  # the last input

@@ -66,22 +66,21 @@ class Runner:
         work = plan(spec.model_copy(update={"model": info.model}), info, self.engine.tokenizer)
         events: list[Event] = []
         recorded: list[Mixture] = []
-        partial = False
+        kept_in_part = False
         if spec.fork is not None:
             try:
                 parent = self.store.spec(spec.fork.run)
             except UnknownRun as error:
                 raise BadInput("fork.run", f"there is no run {clip(spec.fork.run)!r} to branch from") from error
             past = self._past(spec.fork.run, spec.fork.step)
-            recorded, partial = self._mixtures(spec.fork.run, parent["seed"], past)
+            recorded, kept_in_part = self._mixtures(spec.fork.run, parent["seed"], past)
             work = branch(work, past, parent, info)
             events = copies(work.past or past, parent["seed"])
         with self._door:
             if self._closing:
                 raise BadInput("model", f"model {info.model!r} is being unloaded; load it again")
             run = self.store.create(work.spec.model_dump(mode="json"), events)
-            live = Live(run, work, recorded)
-            live.partial = partial
+            live = Live(run, work, recorded, kept_in_part)
             with self._wake:
                 self._queue.append(live)
                 self._wake.notify()
@@ -136,11 +135,6 @@ class Runner:
     def text(self, token: int) -> str:
         """A token's text for people."""
         return self._texts[token]
-
-    def waiting(self) -> list[str]:
-        """The queued runs, first to start first."""
-        with self._wake:
-            return [live.run for live in self._queue if live.active]
 
     def ahead(self) -> list[Ahead]:
         """The runs that are not over: live ones, then queued ones, first to start first."""
