@@ -2,6 +2,7 @@
 
 import type { RunRow as Row, RunsPage as Page } from './api.d.ts';
 import type { Spec, Status } from './events.ts';
+import { count } from './format.ts';
 import { isOver } from './reducer.ts';
 
 export type { Facet, Facets } from './api.d.ts';
@@ -122,6 +123,17 @@ export function compareHref(ids: readonly string[]): string {
 export function exportPath(ids: readonly string[], format: string): string {
   const named = ids.map(encodeURIComponent).join(',');
   return ids.length === 1 ? `/api/runs/${named}/export?format=${format}` : `/api/export?runs=${named}&format=${format}`;
+}
+
+/** What one picture may show: beyond it, nobody could open or read the file. */
+export const PICTURED = { runs: 20, steps: 20_000 };
+
+/** Why these runs are too much for one picture; one run never is. */
+export function tooMuch(rows: readonly Pick<RunRow, 'steps'>[]): string | null {
+  const steps = rows.reduce((sum, row) => sum + row.steps, 0);
+  if (rows.length > PICTURED.runs) return `at most ${PICTURED.runs} runs; ${count(rows.length)} are selected`;
+  if (rows.length < 2 || steps <= PICTURED.steps) return null;
+  return `at most ${count(PICTURED.steps)} steps; these runs have ${count(steps)}`;
 }
 
 /** What stands for a status in one character. */

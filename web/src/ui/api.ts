@@ -10,6 +10,8 @@ export class Problem extends Error {
   }
 }
 
+const BROKEN = 'the file broke off on its way; try again';
+
 interface ProblemDocument {
   title?: string;
   detail?: string;
@@ -37,13 +39,29 @@ export async function upload<T>(path: string, file: Blob): Promise<T> {
 export async function download(path: string): Promise<void> {
   const response = await call('GET', path, null);
   const file = await response.blob().catch(() => {
-    throw new Problem(0, 'the file broke off on its way; try again', null);
+    throw new Problem(0, BROKEN, null);
   });
   const link = document.createElement('a');
   link.href = URL.createObjectURL(file);
   link.download = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '')?.[1] ?? 'superpose';
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser reads it after the click
+}
+
+/** The lines of a file of the server, as they come. */
+export async function* lines(path: string): AsyncGenerator<string> {
+  const reader = (await call('GET', path, null)).body?.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  try {
+    for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+      const whole = (rest + part.value).split('\n');
+      rest = whole.pop() ?? '';
+      yield* whole;
+    }
+  } catch {
+    throw new Problem(0, BROKEN, null);
+  }
+  if (rest) yield rest;
 }
 
 async function json<T>(response: Response): Promise<T> {
@@ -70,5 +88,5 @@ async function call(method: string, path: string, body: string | Blob | null, si
 
 /** The sentence of whatever went wrong. */
 export function sentence(error: unknown): string {
-  return error instanceof Problem ? error.message : String(error);
+  return error instanceof Error ? error.message : String(error);
 }
