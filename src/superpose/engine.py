@@ -72,6 +72,13 @@ class Memory(NamedTuple):
     cache: int  # keys and values of the open lanes
 
 
+class Near(NamedTuple):
+    """A token, and the cosine of the angle between its embedding and a mixed one."""
+
+    token: int
+    cosine: float
+
+
 class Tokenizer(Protocol):
     """The model's own tokenizer. Text of users never becomes control tokens; template text may."""
 
@@ -159,6 +166,13 @@ class Engine(Protocol):
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each mixed embedding over the mean length of a token's embedding, [n] float32."""
+        ...
+
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens whose embeddings are at the smallest angles to the mixed one, nearest first.
+
+        None where the mixed embedding has no direction: its length is 0 or not finite. Raises BadShape, OutOfMemory.
+        """
         ...
 
     def logits(self) -> FloatArray:

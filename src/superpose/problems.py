@@ -53,6 +53,8 @@ def from_errors(errors: Sequence[Any], prefix: str = "", skip: int = 0) -> BadIn
     if isinstance(cause, BadInput):
         return cause
     field = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"][skip:])])
+    if isinstance(cause, ValueError):  # a sentence of the value's own type
+        return BadInput(field, f"{field}: {cause}")
     return BadInput(field, f"{field or 'the body'} {_rule(first)}")
 
 

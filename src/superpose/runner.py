@@ -23,6 +23,7 @@ from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
 from superpose.events import Event, State
 from superpose.live import Live
 from superpose.problems import BadInput, clip
+from superpose.questions import Measure, Questions
 from superpose.replay import MOST_KEPT, Past, belief_of, copies, cut, difference, is_partial, mixture_of, report
 from superpose.spec import RunSpec
 from superpose.store import Feed, Store, UnknownRun
@@ -54,6 +55,7 @@ class Runner:
         self._wake = threading.Condition()
         self._queue: deque[Live] = deque()
         self._live: list[Live] = []
+        self._questions = Questions(engine, self._wake)
         self._closing = False
         self._door = threading.Lock()  # a run comes in whole or not at all
         self.pace = 0.0  # seconds that a step takes of late; 0 before the first one
@@ -95,6 +97,12 @@ class Runner:
         work = plan(spec, info, tokenizer)
         said = spec.strategy.warnings(setting(work.spec, info, tokenizer, self._texts))
         return [*said, *repetition(spec, repeats)]
+
+    def measure(self, mixture: Mixture) -> Measure:
+        """Length and nearest tokens of a mixture, between two steps of the runs. Raises BadInput, Unanswered."""
+        if int(mixture.ids.max()) >= self.engine.info.vocab:
+            raise BadInput("mixture.ids", f"token ids must be below {self.engine.info.vocab}; got {mixture.ids.max()}")
+        return self._questions.ask(mixture)
 
     def cancel(self, run: str) -> bool:
         """Asks for a run's end, which comes within one step; False when it is not queued or live here."""
@@ -166,7 +174,7 @@ class Runner:
                 while not self._closing and not self._restless():
                     self._wake.wait(self._patience())
                 if self._closing and not self._queue and not self._live:
-                    return
+                    return self._questions.close()
             try:
                 self._turn()
             except Exception as error:  # a full disk, a bug: the runs end, the lab lives on
@@ -174,9 +182,9 @@ class Runner:
                 self._fail_all(f"{type(error).__name__}: {error}")
 
     def _restless(self) -> bool:
-        """Whether any run needs attention, or a pause has outlived its lane."""
+        """Whether any run or question needs attention, or a pause has outlived its lane."""
         lives = [*self._queue, *self._live]
-        return any(live.restless or live.until <= time.monotonic() for live in lives)
+        return len(self._questions) > 0 or any(live.restless or live.until <= time.monotonic() for live in lives)
 
     def _patience(self) -> float | None:
         """Seconds until the next pause outlives its lane; None when there is none."""
@@ -184,7 +192,8 @@ class Runner:
         return None if next_end == math.inf else max(0.0, next_end - time.monotonic())
 
     def _turn(self) -> None:
-        """One turn: admit, read a chunk of a prompt, one step for every lane that has a belief."""
+        """One turn: a question, admit, read a chunk of a prompt, one step for every lane that has a belief."""
+        self._questions.answer()
         self._sweep()
         self._settle()
         self._admit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import (
@@ -21,7 +21,7 @@ from pydantic import (
 
 from superpose.problems import BadInput, check_text, from_validation
 from superpose.strategy import Strategy, make_strategy
-from superpose.types import Mixture, Sampling
+from superpose.types import Combine, Mixture, Sampling
 
 MAX_SEED = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -57,14 +57,11 @@ class Edit(BaseModel):
 
     ids: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, max_length=256, strict=False)
     weights: tuple[float, ...] = Field(min_length=1, max_length=256, strict=False, description="sum to 1")
-    combine: Literal["sum", "max"] = "sum"
+    combine: Combine = "sum"
 
     @model_validator(mode="after")
     def _sound(self) -> Edit:
-        try:
-            self.mixture()
-        except ValueError as error:
-            raise BadInput("fork.mixture", f"fork.mixture: {error}") from error
+        self.mixture()  # raises ValueError
         return self
 
     def mixture(self) -> Mixture:

@@ -248,6 +248,42 @@ def test_lengths_of_every_combination_by_their_definition(engine, combine, resca
     assert ratios[[0, 2]] == pytest.approx(lengths[0] / mean, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("ids", "weights", "combine"),
+    [
+        ([7], [1.0], "sum"),
+        ([7, 30, 200], [0.5, 0.8, -0.3], "sum"),
+        ([7, 30, 200, 9], [0.25] * 4, "max"),
+        ([7, 30], [0.7, 0.3], "slerp"),
+        (list(range(263)), [1 / 263] * 263, "sum"),
+    ],
+)
+def test_nearest_tokens_by_the_cosine_of_every_row(engine, ids, weights, combine):
+    e, w = table(engine), np.array(weights)
+    rows = e[ids]
+    if combine == "sum":
+        mixed = w @ rows
+    elif combine == "max":
+        mixed = rows.max(0)
+    else:
+        one, two = rows / np.linalg.norm(rows, axis=1)[:, None]
+        angle = np.arccos(one @ two)
+        mixed = np.sin(0.7 * angle) * one + np.sin(0.3 * angle) * two
+    cosines = np.array([mixed @ row / np.sqrt((mixed @ mixed) * (row @ row)) for row in e])
+    near = engine.nearest(Mixture(np.array(ids), w.astype(np.float32), combine), 5)
+    assert [token for token, _ in near] == np.argsort(-cosines)[:5].tolist()
+    assert [cosine for _, cosine in near] == pytest.approx(np.sort(cosines)[:-6:-1], abs=2e-6)
+    if len(ids) == 1:
+        assert near[0] == (7, pytest.approx(1))
+
+
+def test_nearest_tokens_of_no_direction_and_of_no_token(engine):
+    ids, huge = np.array([7, 30, 9]), np.array([3e38, -3e38, 1.0], np.float32)
+    assert engine.nearest(Mixture(ids, huge), 3) == []
+    with pytest.raises(BadShape):
+        engine.nearest(Mixture.token(engine.info.vocab), 3)
+
+
 def test_noise_is_keyed_and_of_its_size(engine):
     e, token = table(engine), np.array([7])
     noisy = [Mixture(token, np.ones(1, np.float32), noise=GaussianNoise(0.5, 3, step)) for step in range(400)]

@@ -83,6 +83,26 @@ def test_embeddings_are_read_once_for_all_lanes_and_for_measuring_and_feeding():
     assert torch.equal(fed, torch.cat([blend._mixed([m]) for m in inputs[::-1]]))
 
 
+@pytest.mark.parametrize("module", [nn.Embedding, Scaled])
+def test_the_nearest_tokens_are_looked_for_among_the_modules_outputs_span_by_span(module):
+    blend, embedding = blender(module, torch.bfloat16)
+    m = mixture(1, 40)
+    table = embedding(torch.arange(VOCAB)).double().numpy()
+    mixed = m.weights.astype(np.float64) @ table[m.ids]
+    cosines = table @ mixed / np.linalg.norm(table, axis=1) / np.linalg.norm(mixed)
+    near = blend.nearest(m, 12)
+    assert [token for token, _ in near] == np.argsort(-cosines)[:12].tolist()
+    assert [cosine for _, cosine in near] == pytest.approx(np.sort(cosines)[:-13:-1], abs=1e-6)
+
+
+def test_rows_without_a_direction_are_near_to_nothing():
+    embedding = nn.Embedding(4, 2).requires_grad_(False)
+    embedding.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [float("nan"), 0.0], [-1.0, -1.0]]))
+    blend = Blender(embedding, 4, torch.device("cpu"))
+    assert [token for token, _ in blend.nearest(Mixture.token(1), 4)] == [1, 3]
+    assert blend.nearest(Mixture.token(0), 4) == []
+
+
 def test_few_candidates_are_looked_up_alone():
     blend, embedding = blender(Scaled)
     embedding.looked_up = 0

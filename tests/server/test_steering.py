@@ -212,6 +212,43 @@ def test_wrong_steps_and_unknown_runs_get_a_sentence(lab):
         assert act(lab, "nobody", name, {"step": 1} if name == "fork" else None).status_code == 404
 
 
+EDIT = {"ids": [65, 66, 90], "weights": [0.5, 0.25, 0.25]}
+
+
+def measure(lab, mixture=EDIT, **body):
+    return lab.http.post("/api/mixture", json={"mixture": mixture, **body})
+
+
+def test_a_mixture_is_measured_beside_a_live_run_and_as_a_fork_records_it(lab):
+    run = reach(lab, "thinking")
+    act(lab, run, "resume")
+    before = len(record(lab, run)["steps"])
+    answers = [measure(lab, model="toy").json() for _ in range(20)]
+    assert record(lab, run)["status"] == "running" and len(record(lab, run)["steps"]) > before
+    assert all(answer == answers[0] for answer in answers)
+    near = answers[0]["nearest"]
+    assert [token["cosine"] for token in near] == sorted((token["cosine"] for token in near), reverse=True)
+    assert (near[0]["id"], near[0]["text"], len(near)) == (65, "A", 3)
+    child = over(lab, act(lab, run, "fork", {"step": 3, "mixture": EDIT, "T_e": 5, "T_total": 9}).json()["id"])
+    assert answers[0]["norm_ratio"] == pytest.approx(child["steps"][3]["norm_ratio"], rel=1e-5)
+    act(lab, run, "cancel")
+
+
+def test_mixtures_that_cannot_be_measured_get_a_sentence(lab):
+    for mixture, field, words in (
+        ({"ids": [1], "weights": [2]}, "mixture", "must sum to 1"),
+        ({"ids": [1, 2, 3], "weights": [0.5, 0.25, 0.25], "combine": "slerp"}, "mixture", "two ids"),
+        ({"ids": [70_000], "weights": [1]}, "mixture.ids", "must be below 263; got 70000"),
+        ({"ids": [1], "weights": [1], "combine": "mean"}, "mixture.combine", "must be one of"),
+        (None, "mixture", "JSON object"),
+    ):
+        refused = measure(lab, mixture)
+        assert (refused.status_code, refused.json()["field"]) == (422, field), refused.text
+        assert words in refused.json()["detail"]
+    refused = measure(lab, model="somebody/else")
+    assert refused.status_code == 422 and "'somebody/else' is not loaded" in refused.json()["detail"]
+
+
 def cpu_s(pid):
     """Seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -23,7 +23,7 @@ LEVELS = [
     ["replay", "store_list", "formats"],
     ["imports"],
     ["decoding", "store"],
-    ["live", "exports"],
+    ["live", "questions", "exports"],
     ["runner"],
     ["evaluation"],
     ["server"],

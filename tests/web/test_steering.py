@@ -169,6 +169,50 @@ def test_edited_weights_make_a_child_that_differs_from_there_on(lab: Lab) -> Non
     expect(lab.page.locator(".pin")).to_have_count(0)
 
 
+def test_the_editor_tells_length_and_nearest_tokens_of_what_would_be_fed(lab: Lab) -> None:
+    parent = finished(lab)
+    lab.page.keyboard.press("e")
+    editor = lab.inspector.get_by_role("region", name="Edit weights")
+    ratio = editor.locator("dt", has_text="norm ratio").locator("+ dd")
+    nearest = editor.locator("dt", has_text="nearest tokens").locator("+ dd")
+    expect(ratio).to_have_text(f"{parent['steps'][STEP]['norm_ratio']:.3f}")
+    weight(lab, 0).fill("0.7")
+    expect(ratio).to_have_text("–")  # the sum is off: there is no mixture to measure
+    editor.get_by_role("button", name="Normalise", exact=True).click()
+    with lab.page.expect_request("**/api/mixture") as asked:
+        editor.get_by_label("combined by").select_option("max")
+    body = asked.value.post_data_json
+    assert (body["model"], body["mixture"]["combine"]) == ("toy", "max")
+    told = lab.page.request.post(f"{lab.url}/api/mixture", data=body).json()
+    expect(ratio).to_have_text(f"{told['norm_ratio']:.3f}")
+    for near in told["nearest"]:
+        expect(nearest).to_contain_text(f"{near['text']} {near['cosine']:.3f}".strip())
+    busy = {"status": 503, "title": "Service Unavailable", "detail": "the model was busy for 10 s; try again"}
+    lab.page.route("**/api/mixture", lambda route: route.fulfill(status=503, json=busy))
+    editor.get_by_label("combined by").select_option("sum")
+    expect(editor).to_contain_text("Norm and nearest tokens are not known: the model was busy for 10 s; try again")
+    expect(ratio).to_have_text("–")
+    expect(editor.get_by_role("button", name="Branch with these")).to_be_enabled()
+    lab.errors.clear()  # the browser reports the 503
+
+
+def test_an_edited_arc_stays_one(lab: Lab) -> None:
+    parent = finished(lab, strategy="slerp")
+    assert parent["steps"][STEP]["combine"] == "slerp"
+    lab.page.keyboard.press("e")
+    editor = lab.inspector.get_by_role("region", name="Edit weights")
+    branch = editor.get_by_role("button", name="Branch with these")
+    for index, value in enumerate(("0.5", "0.3", "0.2")):
+        weight(lab, index).fill(value)
+    expect(editor).to_contain_text("An arc lies between two tokens, and 3 have a weight")
+    expect(branch).to_be_disabled()
+    for index, value in enumerate(("0.4", "0.6", "0")):
+        weight(lab, index).fill(value)
+    branch.click()
+    edited = child_of(lab, parent)["steps"][STEP]
+    assert (edited["combine"], sorted(fed["weight"] for fed in edited["fed"])) == ("slerp", pytest.approx([0.4, 0.6]))
+
+
 def test_a_token_is_forced(lab: Lab) -> None:
     parent = finished(lab)
     lab.page.keyboard.press("f")

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  add, candidatesOf, mixtureOf, normalise, oneHot, stuck, summary, temper, toModel, type Candidate,
+  add, candidatesOf, mixtureOf, normalise, oneHot, stuck, summary, temper, toModel, unfit, type Candidate,
 } from '../src/core/weights.ts';
 import { events, folded, step } from './fixtures.ts';
 
@@ -78,6 +78,15 @@ describe('the weights of a step under the hand', () => {
 
   it('have no entropy where one is negative', () => {
     expect(summary(change(candidatesOf(recorded), 5, { weight: -0.1 }), recorded).entropy).toBeNull();
+  });
+
+  it('lie on an arc only between two', () => {
+    const begun = candidatesOf(recorded);
+    expect(unfit(begun, 'sum')).toBeNull();
+    expect(unfit(begun, 'slerp')).toMatch(/two tokens, and 5 have a weight/);
+    const two = begun.map((each, index) => ({ ...each, weight: index < 2 ? 0.5 : 0 }));
+    expect(unfit(two, 'slerp')).toBeNull();
+    expect(mixtureOf(two, 'slerp')).toEqual({ ids: [1, 2], weights: [0.5, 0.5], combine: 'slerp' });
   });
 
   it('agree with what the server recorded', () => {

@@ -23,6 +23,7 @@ from superpose.engine import (
     LanesFull,
     LaneTooLong,
     Memory,
+    Near,
     OutOfMemory,
     Progress,
     Readout,
@@ -194,6 +195,13 @@ class TorchEngine:
         self._check_ids(inputs)
         with self._guard([]):
             return self._blender.norm_ratios(inputs)
+
+    @torch.inference_mode()
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens at the smallest angles to a mixed embedding, nearest first. Raises BadShape, OutOfMemory."""
+        self._check_ids([mixture])
+        with self._guard([]):
+            return self._blender.nearest(mixture, count)
 
     def logits(self) -> FloatArray:
         """Logits of the last prefill (one row) or step (a row a lane, in its order), [n, vocab] float32."""

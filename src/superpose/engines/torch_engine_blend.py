@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from superpose import rng
+from superpose.engine import Near
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
@@ -114,6 +115,19 @@ class Blender:
             return np.zeros(0, np.float32)
         ratios: FloatArray = (self.mixtures(inputs).norm(dim=-1) / self._mean_norm).cpu().numpy()
         return ratios
+
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens at the smallest angles to a blend, nearest first; a row without a direction is near to nothing."""
+        mixed = self.mixtures([mixture])[0]
+        length = mixed.norm()
+        if not 0 < length < torch.inf:
+            return []
+        products = torch.cat([self._outputs(span) @ (mixed / length) for span in self._spans]).cpu().numpy()
+        pointing = np.isfinite(self._norms) & (self._norms > 0)
+        cosines = np.full(len(products), -np.inf, np.float32)
+        np.divide(products, self._norms, out=cosines, where=pointing)
+        order = np.argsort(-cosines, kind="stable")[: min(count, int(pointing.sum()))]
+        return [Near(int(token), float(cosines[token])) for token in order]
 
     def _blend(self, inputs: Sequence[Mixture], combine: str, size: int) -> Tensor:
         """[m, width] of mixtures padded to `size` candidates.

@@ -24,6 +24,7 @@ from superpose.engine import (
     LanesFull,
     LaneTooLong,
     Memory,
+    Near,
     Progress,
     Prompt,
     Readout,
@@ -173,6 +174,17 @@ class ToyEngine:
         """Length of each mixed embedding over the mean token's, [n] float32."""
         return np.array([np.linalg.norm(self._embed(m)) / self._mean_norm for m in inputs], np.float32)
 
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens at the smallest angles to a mixed embedding, nearest first."""
+        self._check_ids([mixture])
+        mixed = self._embed(mixture).astype(np.float64)
+        length = np.linalg.norm(mixed)
+        if not 0 < length < np.inf:
+            return []
+        cosines = self._table @ (mixed / length) / np.linalg.norm(self._table, axis=1)
+        order = np.argsort(-cosines, kind="stable")[:count]
+        return [Near(int(token), float(cosines[token])) for token in order]
+
     def logits(self) -> FloatArray:
         """Logits of the last prefill or step, [n, VOCAB] float32."""
         return self._last.astype(np.float32)
@@ -200,10 +212,13 @@ class ToyEngine:
                 raise BadShape("there is nothing to feed")
             if self.length(lane) + len(mixtures) > self.info.context:
                 raise LaneTooLong(f"lane {lane} would exceed the context of {self.info.context} tokens")
-            if max(int(m.ids.max()) for m in mixtures) >= VOCAB:
-                raise BadShape(f"token ids must be below {VOCAB}")
+            self._check_ids(mixtures)
             if not all(np.isfinite(self._embed(mixture)).all() for mixture in mixtures):
                 raise EngineError("a mixture's weights are too large: its embedding is not of finite numbers")
+
+    def _check_ids(self, mixtures: Sequence[Mixture]) -> None:
+        if max(int(m.ids.max()) for m in mixtures) >= VOCAB:
+            raise BadShape(f"token ids must be below {VOCAB}")
 
     def _embed(self, mixture: Mixture) -> FloatArray:
         """The embedding of a mixture, by its definition."""

@@ -234,6 +234,19 @@ class TokenText(TypedDict):
     text: str
 
 
+class Neighbour(TokenText):
+    """A token, and the cosine of the angle between its embedding and a mixed one."""
+
+    cosine: float
+
+
+class Measured(TypedDict):
+    """What a mixture is, before it is fed; no ratio where its length is not a finite number."""
+
+    norm_ratio: float | None
+    nearest: list[Neighbour]  # of the whole vocabulary, nearest first
+
+
 class Tokens(TypedDict):
     """Tokens that were found."""
 

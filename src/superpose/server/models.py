@@ -9,12 +9,16 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from superpose.engine import EngineError
 from superpose.models import canonical
 from superpose.problems import BadInput, check_text
+from superpose.questions import Unanswered
 from superpose.runner import Runner
 from superpose.server import streams
-from superpose.server.answers import Chosen, Counted, Models, Queue, Rendered, Tokens, says, tells
+from superpose.server.answers import Chosen, Counted, Measured, Models, Queue, Rendered, Tokens, says, tells
+from superpose.server.problems import Problem
 from superpose.server.shelf import Shelf
+from superpose.spec import Edit
 
 
 class ModelName(BaseModel):
@@ -34,6 +38,15 @@ class Words(BaseModel):
     text: str | None = None
     system: str = ""
     user: str | None = None
+
+
+class Asked(BaseModel):
+    """A mixture as a fork takes it, and the model that is to measure it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    mixture: Edit
 
 
 def routes(shelf: Shelf) -> APIRouter:
@@ -97,6 +110,17 @@ def routes(shelf: Shelf) -> APIRouter:
         """Tokens of the model's vocabulary by text (just it, then its beginning, then anywhere), or `#123` by id."""
         vocabulary = shelf.vocabulary(model)
         return {"tokens": _told(vocabulary.text, vocabulary.search(q, limit))}
+
+    @router.post("/mixture", **says(Measured))
+    def measure(asked: Asked) -> dict[str, Any]:
+        """A mixture's length, over the mean length of a token's embedding, and the tokens nearest to it by cosine."""
+        runner = shelf.runner(asked.model)
+        try:
+            ratio, nearest = runner.measure(asked.mixture.mixture())
+        except (Unanswered, EngineError) as error:
+            raise Problem(503, str(error), headers={"Retry-After": "1"}) from error
+        told = [{"id": token, "text": runner.text(token), "cosine": cosine} for token, cosine in nearest]
+        return {"norm_ratio": ratio, "nearest": told}
 
     return router
 

@@ -34,6 +34,12 @@ export interface AnswerSampling {
   min_p?: number;
 }
 
+/** A mixture as a fork takes it, and the model that is to measure it. */
+export interface Asked {
+  model?: string | null;
+  mixture: Edit;
+}
+
 /** A candidate and its probability in the whole vocabulary. */
 export interface Believed {
   id: number;
@@ -65,7 +71,7 @@ export interface Edit {
   ids: number[];
   /** sum to 1 */
   weights: number[];
-  combine?: 'sum' | 'max';
+  combine?: 'sum' | 'max' | 'slerp';
 }
 
 /** What ran a run; the fingerprint is the key to making it again. */
@@ -138,7 +144,7 @@ export interface FrozenEdit {
   ids: number[];
   /** sum to 1 */
   weights: number[];
-  combine: 'sum' | 'max';
+  combine: 'sum' | 'max' | 'slerp';
 }
 
 /** Where a run was branched from: it begins with that run's steps before `step`. */
@@ -214,6 +220,12 @@ export interface LaneReleased {
   type: 'lane_released';
 }
 
+/** What a mixture is, before it is fed; no ratio where its length is not a finite number. */
+export interface Measured {
+  norm_ratio: number | null;
+  nearest: Neighbour[];
+}
+
 /** A model at hand, on its way or loaded. */
 export interface Model {
   name: string;
@@ -255,6 +267,13 @@ export interface Models {
   default: string;
   models: Model[];
   queue: Ahead[];
+}
+
+/** A token, and the cosine of the angle between its embedding and a mixed one. */
+export interface Neighbour {
+  id: number;
+  text: string;
+  cosine: number;
 }
 
 /** What came of a run; the answer is whole, and null while the run goes on. */

@@ -3,6 +3,8 @@
 import { detail } from './detail.ts';
 import type { Fork, Step } from './events.ts';
 
+export type Combine = Step['combine'];
+
 export interface Candidate {
   id: number;
   text: string;
@@ -77,6 +79,13 @@ export function stuck(candidates: Candidate[]): string | null {
   return null;
 }
 
+/** Why the weights cannot be combined in this way, as a sentence; null when they can. */
+export function unfit(candidates: Candidate[], combine: Combine): string | null {
+  const fed = candidates.filter(({ weight }) => weight !== 0).length;
+  if (combine !== 'slerp' || fed <= 2) return null;
+  return `An arc lies between two tokens, and ${fed} have a weight: remove some, or combine by weighted sum`;
+}
+
 export function summary(candidates: Candidate[], step: Step): Summary {
   const weights = candidates.map(({ weight }) => weight);
   const sum = total(weights);
@@ -92,7 +101,7 @@ export function summary(candidates: Candidate[], step: Step): Summary {
 }
 
 /** The mixture as a fork takes it; a candidate without weight is no part of it. */
-export function mixtureOf(candidates: Candidate[], combine: 'sum' | 'max'): NonNullable<Fork['mixture']> {
+export function mixtureOf(candidates: Candidate[], combine: Combine): NonNullable<Fork['mixture']> {
   const fed = candidates.filter(({ weight }) => weight !== 0);
   return { ids: fed.map(({ id }) => id), weights: fed.map(({ weight }) => weight), combine };
 }
