@@ -31,7 +31,7 @@ class Step:
     seed: int
 
     def generator(self) -> Generator:
-        """The random numbers of this step's weights, keyed by (seed, step)."""
+        """The random numbers of this step's weights, keyed by (seed, step); asked for again, they start anew."""
         return rng.generator(self.seed, self.index, "weights")
 
 

@@ -93,14 +93,21 @@ class Mixture:
             raise ValueError(
                 f"a mixture needs as many weights as ids, at least one; got {weights.shape} and {ids.shape}"
             )
-        if ids.dtype.kind not in "iu" or ids.min() < 0:
+        if ids.dtype.kind not in "iu":
             raise ValueError("a mixture's ids must be token ids, integers of at least 0")
-        total = float(weights.sum(dtype=np.float64))  # finite for any finite float32 numbers
+        few = ids.size <= _LOOKED_AT
+        if few:  # Python's own are the faster ones
+            named = set(ids.tolist())
+            least, total = min(named), sum(weights.tolist())
+        else:
+            least, total = ids.min(), float(weights.sum())
+        if least < 0:
+            raise ValueError("a mixture's ids must be token ids, integers of at least 0")
         if not math.isfinite(total):
             raise ValueError("a mixture's weights must be finite numbers")
         if abs(total - 1.0) > 1e-3:
             raise ValueError(f"a mixture's weights must sum to 1; they sum to {total:.6g}")
-        if ids.size <= _LOOKED_AT and len(set(ids.tolist())) != ids.size:
+        if few and len(named) != ids.size:
             raise ValueError("a mixture names each token once; some id is repeated")
         if self.combine not in _COMBINES or (self.combine == "slerp" and ids.size > 2):
             raise ValueError(f'a mixture combines by "sum", "max" or (two ids) "slerp", not {self.combine!r}')
@@ -108,8 +115,10 @@ class Mixture:
             raise ValueError(f"a {self.kind} step feeds one token; got {ids.size}")
         if isinstance(self.rescale, float) and not 0 < self.rescale < np.inf:
             raise ValueError(f"a mixture is rescaled by a positive finite number; got {self.rescale}")
-        object.__setattr__(self, "ids", ids.astype(np.int32, copy=False))
-        object.__setattr__(self, "weights", weights)
+        if ids is not self.ids or ids.dtype != np.int32:
+            object.__setattr__(self, "ids", ids.astype(np.int32, copy=False))
+        if weights is not self.weights:
+            object.__setattr__(self, "weights", weights)
 
     @classmethod
     def token(cls, token: int, kind: Kind = "mixture", reason: str | None = None) -> Mixture:

@@ -70,6 +70,45 @@ def test_a_generator_is_philox_of_its_key():
     assert np.array_equal(rng.generator(seed, 9, "weights").random(100), expected)
 
 
+def test_a_generator_starts_anew_whatever_was_drawn_before():
+    def draws(of):
+        return [of.integers(0, 9, 3, dtype=np.uint32).tolist(), of.standard_gamma([0.1, 0.9]).tolist()]
+
+    expected = draws(np.random.Generator(Philox(key=[3, 4 << 8 | 2])))
+    rng.generator(5, 1, "noise").integers(0, 9, 1, dtype=np.uint32)  # leaves half a number in the buffer
+    assert draws(rng.generator(3, 4, "weights")) == expected
+    assert draws(rng.generator(3, 4, "weights")) == expected
+
+
+def test_every_subset_is_equally_likely():
+    c = parts.Candidates(np.arange(5, dtype=np.int32), np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
+    picked = [tuple(parts.random_subset(c, 2, rng.generator(s, 0, "weights")).ids.tolist()) for s in range(5000)]
+    counts = {subset: picked.count(subset) for subset in set(picked)}
+    assert len(counts) == 10 and all(a < b for a, b in counts)  # all pairs, likeliest first
+    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 27.9  # chi-square, 9 degrees, 0.1 %
+
+
+@pytest.mark.parametrize(
+    "name", ["non_uniform", "dirichlet", "multiplex", "random_subset", "selar", "stochastic_soft_thinking"]
+)
+def test_a_few_candidates_cost_microseconds(name):
+    """At most nine times numpy's softmax of them, which is 4 to 8 microseconds; the dearest, dirichlet, is at six."""
+    random = np.random.default_rng(0)
+    p = np.sort(random.dirichlet(np.ones(64)))[::-1].astype(np.float32)
+    d = Distribution(np.arange(64, dtype=np.int32), p, 0.0, 3.0, 3.0, 1, float(p[1]))
+    strategy = make_strategy({"name": name, **({"k": 64} if name in ("non_uniform", "dirichlet") else {})})
+    mix, scores = strategy.begin(SETTING), np.log(p)
+    ours, numpys = [], []
+    for _ in range(300):
+        begun = time.perf_counter()
+        np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        between = time.perf_counter()
+        mix(d, Step(0, 1))
+        numpys.append(between - begun)
+        ours.append(time.perf_counter() - between)
+    assert min(ours) < 9 * min(numpys)
+
+
 @pytest.mark.parametrize("name", ["hrpo_like", "soft_tokens", "swi_reasoning", "top_n_sigma"])
 def test_a_whole_vocabulary_costs_a_few_passes(name):
     """At most four times numpy's logarithms and exponentials of it; it is one to two, and was seven to nine."""

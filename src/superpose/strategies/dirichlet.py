@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from superpose.strategies.families import TopKSum
-from superpose.strategies.parts import blend, dirichlet, normalised
+from superpose.strategies.parts import blend, dirichlet
 from superpose.strategy import Step
 from superpose.types import Distribution, Mixture
 
@@ -23,5 +23,5 @@ class Dirichlet(TopKSum, name="dirichlet"):
     def mix(self, d: Distribution, step: Step) -> Mixture:
         """The top-k with drawn weights, summed."""
         ids, p = self.select(d)
-        weights = dirichlet(normalised(p), self.concentration, step.generator())
+        weights = dirichlet(p, self.concentration / float(p.sum()), step.generator())
         return blend(ids, weights, rescale=self.length)

@@ -36,10 +36,11 @@ class HrpoLike(WholeGeneration, name="hrpo_like"):
 
         def mix(d: Distribution, step: Step) -> Mixture:
             (ids, p), drawn = with_token(retempered(vocabulary(d), run.temperature, 1.0), d.drawn)
-            weights = math.sqrt((1 - self.a**2) / float(p @ p)) * p
-            weights[drawn] += self.a
-            # A mixture's weights sum to 1; the sum that they had becomes the length's factor.
-            length = float(weights.sum())
-            return blend(ids, weights / length, rescale=length, shown=d.drawn)
+            share = math.sqrt((1 - self.a**2) / float(p @ p))
+            # A mixture's weights sum to 1; the sum that they had, for p's is 1, becomes the length's factor.
+            length = share + self.a
+            weights = share / length * p
+            weights[drawn] += self.a / length
+            return blend(ids, weights, rescale=length, shown=d.drawn)
 
         return mix

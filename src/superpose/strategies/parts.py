@@ -44,6 +44,8 @@ def candidates(d: Distribution) -> Candidates:
 
 def vocabulary(d: Distribution) -> Candidates:
     """All that was believed with a probability above 0, in float32 as it came."""
+    if d.probs[-1] > 0:  # likeliest first: so are all others
+        return Candidates(d.ids, d.probs)
     count = int(np.count_nonzero(d.probs > 0))
     return Candidates(d.ids[:count], d.probs[:count])
 
@@ -65,11 +67,11 @@ def min_p(c: Candidates, ratio: float) -> Candidates:
 
 
 def filtered(c: Candidates, k: int, mass: float, ratio: float) -> Candidates:
-    """top-k, then top-p of what that left, then min-p; k 0, mass 1 and ratio 0 switch one off."""
+    """top-k, then top-p of what that left, then min-p, not renormalised; k 0, mass 1 and ratio 0 switch one off."""
     if k:
-        c = top_k(c, k).renormalised()
+        c = top_k(c, k)
     if mass < 1:
-        c = top_p(c, mass)
+        c = top_p(c, mass * float(c.p.sum()) if k else mass)
     return min_p(c, ratio) if ratio else c
 
 
@@ -88,7 +90,8 @@ def random_subset(c: Candidates, count: int, random: Generator) -> Candidates:
     """`count` of the candidates, each subset equally likely, still likeliest first."""
     if count >= len(c.ids):
         return c
-    kept = np.sort(random.choice(len(c.ids), count, replace=False))
+    kept = random.random(len(c.ids)).argpartition(count)[:count]  # those of the smallest of equal independent numbers
+    kept.sort()
     return Candidates(c.ids[kept], c.p[kept])
 
 
@@ -105,8 +108,16 @@ def with_token(c: Candidates, token: int) -> tuple[Candidates, int]:
 
 def normalised(weights: Weights) -> Weights:
     """The weights divided by their sum."""
-    shares: Weights = weights / weights.sum()
+    shares: Weights = weights / float(weights.sum())  # by a float: dividing by numpy's scalar takes twice as long
     return shares
+
+
+def softmax(scores: Weights) -> Weights:
+    """Weights in proportion to the exponentials of scores, which are overwritten."""
+    scores -= float(scores[scores.argmax()])
+    np.exp(scores, out=scores)
+    scores /= float(scores.sum())
+    return scores
 
 
 def inverse(p: Weights) -> Weights:
@@ -118,25 +129,26 @@ def power(p: Weights, exponent: float) -> Weights:
     """Weights in proportion to p^exponent: 1/T tempers once more, 1 changes nothing, 0 is uniform."""
     if exponent == 1:
         return normalised(p)
-    log = exponent * np.log(p)
-    return normalised(np.exp(log - log.max()))
+    return softmax(exponent * np.log(p))
 
 
 def dirichlet(p: Weights, concentration: float, random: Generator) -> Weights:
     """A draw from Dirichlet(concentration x p), as normalised Gamma draws."""
     draws: Weights = random.standard_gamma(concentration * p)
-    total = draws.sum()
+    total = float(draws.sum())
     if total > 0:
-        return draws / float(total)
-    vertex = np.zeros_like(p)  # every tiny-shape Gamma underflowed; the limit is one vertex
-    vertex[np.argmax(p)] = 1
-    return vertex
+        draws /= total
+    else:  # every tiny-shape Gamma underflowed; the limit is one vertex
+        draws[p.argmax()] = 1
+    return draws
 
 
 def gumbel_softmax(p: Weights, tau: float, noise: Weights) -> Weights:
     """softmax((ln p + g) / tau); with Gumbel noise g its argmax is a draw from p, for any tau (Jang 2017)."""
-    scores = (np.log(p) + noise) / tau
-    return normalised(np.exp(scores - scores.max()))
+    scores = np.log(p)
+    scores += noise
+    scores /= tau
+    return softmax(scores)
 
 
 def posterior(p: Weights, drawn: int, certainty: float) -> Weights:
@@ -205,8 +217,10 @@ def blend(
 ) -> Mixture:
     """The mixture of these candidates; ones whose weight vanishes in float32 are left out."""
     small = weights.astype(np.float32, copy=False)
-    if combine == "sum" and not small.all():  # a maximum takes every candidate, whatever its weight says
-        ids, small = ids[kept := small != 0], small[kept]
+    # a maximum takes every candidate, whatever its weight says
+    if combine == "sum" and np.count_nonzero(present := small != 0) < len(small):
+        kept = present.nonzero()[0]
+        ids, small = ids[kept], small[kept]
     return Mixture(ids, small, combine, "mixture", rescale, noise, shown, reason)
 
 

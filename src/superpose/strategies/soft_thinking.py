@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from superpose.strategies.families import WeightedSum
@@ -64,7 +63,7 @@ class SoftThinking(WeightedSum, name="soft_thinking"):
         def mix(d: Distribution, step: Step) -> Mixture | Stop:
             chosen = self.select(d)
             weights = self.weigh(chosen.p, step)
-            top = int(chosen.ids[np.argmax(weights)])
+            top = int(chosen.ids[weights.argmax()])
             if top in marker or top in run.end_of_text:
                 return Stop(f"the top weight was `{run.text(top)}`")
             if cold.fires(d.entropy):
