@@ -2,6 +2,7 @@
 
 import { type Range, whole } from '../core/axis.ts';
 import type { Kind } from '../core/events.ts';
+import { coloursAt } from './colours.ts';
 
 export const TOP = 14;
 export const BOTTOM = 14;
@@ -183,19 +184,10 @@ export abstract class Chart {
 }
 
 function readInks(canvas: HTMLCanvasElement): Inks {
+  const { s1: mixture, s2: sampled, ...colours } = coloursAt(canvas, ['ink', 'mut', 'line', 'acc', 's1', 's2', 'band']);
   const style = getComputedStyle(canvas);
-  const read = (name: string): string => style.getPropertyValue(name).trim();
-  return {
-    ink: read('--ink'),
-    mut: read('--mut'),
-    line: read('--line'),
-    acc: read('--acc'),
-    mixture: read('--s1'),
-    sampled: read('--s2'),
-    band: read('--band'),
-    font: `11px ${style.fontFamily}`,
-    mono: `11px ${read('--mono')}`,
-  };
+  const mono = style.getPropertyValue('--mono').trim();
+  return { ...colours, mixture, sampled, font: `11px ${style.fontFamily}`, mono: `11px ${mono}` };
 }
 
 /** Steps between two labels, so that about `most` of them fit. */

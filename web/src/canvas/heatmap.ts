@@ -4,11 +4,12 @@ import type { Kind, Step } from '../core/events.ts';
 import { glyphs } from '../core/glyphs.ts';
 import { Heat, RANKS, type Row, type Rows, type Shade, TOKENS } from '../core/heat.ts';
 import { BOTTOM, Chart, type Inks, TOP } from './chart.ts';
+import { coloursAt } from './colours.ts';
 
 const LEFT = 84;
 const LEVELS = 64;
 /** What a value is shaded by, as the stream's bins are: below .1, .3, .6, and full. Its legend has the same stops. */
-export const STOPS: readonly (readonly [number, string])[] = [[0, '0'], [0.05, '1'], [0.2, '2'], [0.45, '3'], [1, '4']];
+const STOPS = [0, 0.05, 0.2, 0.45, 1];
 
 type Colour = readonly [number, number, number];
 
@@ -130,20 +131,21 @@ export function nameOf(row: Row): string {
 
 /** The shades of every kind from nothing to 1, out of the colours of the theme. */
 function shadesOf(canvas: HTMLCanvasElement, pen: CanvasRenderingContext2D): Record<Kind, Colour[]> {
-  const style = getComputedStyle(canvas);
-  const read = (name: string): Colour => {
-    pen.fillStyle = style.getPropertyValue(name).trim();
-    const hex = Number.parseInt(String(pen.fillStyle).slice(1), 16);
-    return [hex >> 16, (hex >> 8) & 255, hex & 255];
+  const colours = coloursAt(canvas, ['bg', 'mut', 's1', 's2', 'b0', 'b1', 'b2', 'b3', 'o0', 'o1', 'o2', 'o3']);
+  const read = (name: keyof typeof colours): Colour => {
+    pen.fillStyle = colours[name];
+    pen.fillRect(0, 0, 1, 1);
+    const [red = 0, green = 0, blue = 0] = pen.getImageData(0, 0, 1, 1).data;
+    return [red, green, blue];
   };
-  const ramp = (stops: (readonly [number, Colour])[]): Colour[] =>
-    Array.from({ length: LEVELS }, (_, level) => mix(stops, level / (LEVELS - 1)));
-  const along = (hue: string, line: string): Colour[] =>
-    ramp(STOPS.map(([at, bin]) => [at, read(bin === '4' ? line : `--${hue}${bin}`)] as const));
+  const ramp = (...names: (keyof typeof colours)[]): Colour[] => {
+    const stops = names.map((name, at) => [names.length > 2 ? (STOPS[at] ?? 1) : at, read(name)] as const);
+    return Array.from({ length: LEVELS }, (_, level) => mix(stops, level / (LEVELS - 1)));
+  };
   return {
-    mixture: along('b', '--s1'),
-    sampled: along('o', '--s2'),
-    injected: ramp([[0, read('--bg')], [1, read('--mut')]]),
+    mixture: ramp('b0', 'b1', 'b2', 'b3', 's1'),
+    sampled: ramp('o0', 'o1', 'o2', 'o3', 's2'),
+    injected: ramp('bg', 'mut'),
   };
 }
 

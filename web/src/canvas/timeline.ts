@@ -50,7 +50,10 @@ export class Timeline extends Chart {
     for (const run of runs) {
       if (run.kind !== 'mixture') continue;
       pen.fillStyle = inks.band;
-      pen.fillRect(this.x(run.from - 0.5), TOP - 4, (run.to - run.from) * this.pitch, this.floor - TOP + 4);
+      const [left, width] = [this.x(run.from - 0.5), (run.to - run.from) * this.pitch];
+      pen.fillRect(left, TOP - 4, width, this.floor - TOP + 4);
+      pen.fillStyle = inks.mixture;
+      pen.fillRect(left, TOP - 5, width, 1.5); // seen where the band's tint is not
     }
     pen.restore();
     this.scale(pen, inks);

@@ -6,14 +6,15 @@ const KEY = 'superpose.theme';
 
 class Theme {
   choice = $state<Choice>('system');
-  /** What is shown; counts up with every change, for canvases. */
-  shown = $state<'light' | 'dark'>('light');
+  /** What is shown, for canvases: light or dark, and whether the colours are the reader's own. */
+  shown = $state('');
   private readonly system = window.matchMedia('(prefers-color-scheme: dark)');
+  private readonly forced = window.matchMedia('(forced-colors: active)');
 
   constructor() {
     const saved = localStorage.getItem(KEY);
     this.choice = CHOICES.find((choice) => choice === saved) ?? 'system';
-    this.system.addEventListener('change', () => this.apply());
+    for (const query of [this.system, this.forced]) query.addEventListener('change', () => this.apply());
     this.apply();
   }
 
@@ -26,8 +27,8 @@ class Theme {
 
   private apply(): void {
     const dark = this.choice === 'dark' || (this.choice === 'system' && this.system.matches);
-    this.shown = dark ? 'dark' : 'light';
-    document.documentElement.dataset['theme'] = this.shown;
+    const shade = (document.documentElement.dataset['theme'] = dark ? 'dark' : 'light');
+    this.shown = this.forced.matches ? `${shade}, forced` : shade;
   }
 }
 
