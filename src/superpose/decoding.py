@@ -211,11 +211,11 @@ class Decoder:
     def advance(self, d: Distribution) -> Advance:
         """The events of this position and what to feed at it. Raises StrategyFailed."""
         events: list[Event] = []
-        if self._edit is not None:
-            return self._feed(d, self._edited(d, self._edit), events)
-        if self._phase == "thinking" and self._in_phase >= self.spec.T_e:  # a fork with fewer steps than its past
+        if self._phase == "thinking" and self._in_phase >= self.spec.T_e:  # a fork with no more steps than its past
             self._end(events, "T_e", f"T_e = {self.spec.T_e} reached")
             return Advance(events, None, "again")
+        if self._edit is not None:
+            return self._feed(d, self._edited(d, self._edit), events)
         if self._phase == "thinking":
             chosen = self._think(d, events)
             if chosen is not None and chosen.kind == "sampled" and int(chosen.ids[0]) in self._info.eog_ids:

@@ -86,6 +86,24 @@ def test_another_strategy_goes_on_from_the_step_in_phases_of_its_own(lab):
     assert fewer["thinking"]["steps"] == 12 and fewer["steps"][12]["phase"] == "transition"
 
 
+@pytest.mark.parametrize("transition", ["</think><think>", ""])
+@pytest.mark.parametrize("T_e", [12, 5])
+def test_an_edit_after_the_last_thinking_step_is_none(lab, T_e, transition):
+    """The child is the run that its own settings make: there too T_e steps of thinking were over before this step."""
+    runner, store = lab()
+    settings = {"transition": transition, "answer": {"temperature": 0.5}}
+    longer = run_to_end(runner, store, T_e=30, T_total=60, **settings)
+    itself = run_to_end(runner, store, T_e=12, T_total=60, **settings)
+    edit = {"ids": [65, 66], "weights": [0.5, 0.5]}
+    child = fork(runner, store, longer["id"], 12, edit, T_e=T_e)
+    assert child["thinking"]["steps"] == 12 and child["thinking"]["reason"] == f"T_e = {T_e} reached"
+    assert (child["steps"][12]["phase"], child["steps"][12]["reason"]) == (
+        "transition" if transition else "answer",
+        "edited by hand",
+    )
+    assert told(child) == told(fork(runner, store, itself["id"], 12, edit))
+
+
 def test_a_stopped_or_finished_run_can_be_continued(lab):
     runner, store = lab(ToyEngine(step_s=0.002))
     run = runner.submit(make_spec(LONG))
