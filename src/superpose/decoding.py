@@ -61,7 +61,7 @@ def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> 
         raise BadInput(
             "model", f"{info.model} reads the prompt as other tokens than the parent's model did; a fork needs the same"
         )
-    past = relabelled(past, parent["T_e"] > 0, strategy)
+    past = relabelled(past, parent["T_e"] > 0, strategy, spec.T_e)
     if spec.T_e == 0 and not any(event["phase"] == "thinking" for event in past.steps):
         work = work._replace(transition=[])
     used = sum(event["phase"] != "transition" for event in past.steps)
@@ -237,11 +237,11 @@ class Decoder:
             return self._feed(d, chosen, events) if chosen is not None else Advance(events, None, "end")
         return self._feed(d, Mixture.token(d.drawn, "sampled"), events)
 
-    def cancel(self) -> list[Event]:
-        """The events that close the phase in which the run was stopped."""
+    def cancel(self, why: str) -> list[Event]:
+        """The events that close the phase in which the run was stopped; `why` begins the reason."""
         events: list[Event] = []
         if self._phase != "transition":
-            self._close(events, "cancelled", f"stopped at step {self.step}")
+            self._close(events, "cancelled", f"{why} at step {self.step}")
         self.finished = True
         return events
 

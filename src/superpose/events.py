@@ -219,6 +219,7 @@ class RunEnded(_Stored):
 
     type: Literal["run_finished", "run_cancelled"]
     timing: Timing
+    error: NotRequired[str]  # of a run that ended with the process: nobody had asked for it
 
 
 class RunFailed(_Stored):

@@ -283,10 +283,16 @@ class _Released(_Part):
     type: Literal["lane_released"]
 
 
-class _Over(_Part):
-    type: Literal["run_finished", "run_cancelled"]
+class _Finished(_Part):
+    type: Literal["run_finished"]
     timing: _Timing = _ABSENT
     error: None = None
+
+
+class _Cancelled(_Part):
+    type: Literal["run_cancelled"]
+    timing: _Timing = _ABSENT
+    error: _Text | None = None
 
 
 class _Failed(_Part):
@@ -296,8 +302,8 @@ class _Failed(_Part):
 
 
 AnyEvent = Annotated[
-    _Queued | _Started | _Prefilled | _StepEvent | _PhaseEnded | _Paused | _Resumed | _Released | _Replayed | _Over
-    | _Failed,
+    _Queued | _Started | _Prefilled | _StepEvent | _PhaseEnded | _Paused | _Resumed | _Released | _Replayed
+    | _Finished | _Cancelled | _Failed,
     Field(discriminator="type"),
 ]  # fmt: skip
 TYPES = {name for model in get_args(get_args(AnyEvent)[0]) for name in get_args(model.model_fields["type"].annotation)}

@@ -145,7 +145,8 @@ def _unfold(record: dict[str, Any], where: str) -> Iterator[Event]:
             if last == place:
                 yield from ended
     if record["status"] in ("finished", "cancelled"):
-        yield {"type": f"run_{record['status']}", "timing": timing}
+        why = {"error": record["error"]} if record["status"] == "cancelled" and record["error"] is not None else {}
+        yield {"type": f"run_{record['status']}", "timing": timing, **why}
     else:
         error = record["error"] if record["status"] == "failed" else CUT_OFF
         yield {"type": "run_failed", "error": error, "timing": timing}

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from superpose.decoding import Decoder, Plan
+from superpose.recorded import Recorded
 from superpose.types import Distribution, IntArray, Mixture
 
 
 class Live:
     """A run that is not over. The runner's thread changes it; `hold`, `credit` and `cancelled` are others' wishes."""
 
-    def __init__(self, run: str, work: Plan, recorded: Sequence[Mixture] = (), partial: bool = False) -> None:
+    def __init__(self, run: str, work: Plan, recorded: Recorded) -> None:
         self.run = run
         self.work = work
         self.decoder: Decoder | None = None
         self.lane: int | None = None
-        self.recorded = list(recorded)  # fed again, after the prompt, before the run goes on
-        self.partial = partial  # some of what was recorded was not kept
+        self.recorded = recorded  # fed again, after the prompt, before the run goes on
         self.read = 0  # inputs of prompt and record that the lane holds
         self.belief: Distribution | None = None
-        self.fed = self.recorded[-1] if self.recorded else Mixture.token(work.prompt.token_ids[-1])  # the last input
+        self.fed = Mixture.token(work.prompt.token_ids[-1])  # the last input
         self.cancelled = False
+        self.stopped = False  # with the whole process: nobody asked for it
         self.hold = False  # somebody wants it to wait
+        self.turns = 0  # how often that has changed since an event said so
         self.paused = False  # it waits, and an event says so
         self.credit = 0  # single steps that it makes all the same
         self.until = math.inf  # when a paused run gives its lane up
@@ -36,6 +37,13 @@ class Live:
         self.decoded = 0.0  # seconds of its own steps, pauses left out
         self.steps = 0  # of its own
 
+    def wait(self, hold: bool) -> None:
+        """Wants it to wait, or to go on; then steps that were asked for are void."""
+        self.turns += hold != self.hold
+        self.hold = hold
+        if not hold:
+            self.credit = 0
+
     @property
     def active(self) -> bool:
         """Whether it wants to go on."""
@@ -44,7 +52,7 @@ class Live:
     @property
     def restless(self) -> bool:
         """Whether it needs the runner's attention."""
-        return self.active or self.cancelled or self.hold != self.paused
+        return self.active or self.cancelled or self.turns > 0
 
     @property
     def loaded(self) -> bool:
@@ -61,8 +69,9 @@ class Live:
         prompt = self.work.prompt.token_ids
         if self.read < len(prompt):
             return np.array(prompt[self.read : self.read + most], np.int32)
-        at = self.read - len(prompt)
-        return self.recorded[at : at + most]
+        part = self.recorded.part(self.read - len(prompt), most)
+        self.fed = part[-1]
+        return part
 
     def give_up(self) -> int | None:
         """Forgets its lane, which is to be closed; what it holds must be fed anew."""

@@ -19,6 +19,12 @@ from superpose.types import Distribution, FloatArray, GaussianNoise, IntArray, M
 EXACT = 1e-6  # in a probability: what one pass over many positions rounds otherwise than many passes over one
 MOST_KEPT = 4096  # candidates of a mixture that are kept for replay
 
+# What begins the past of a run that might think and continues a chat: its answer is no whole generation.
+_UNTHOUGHT: Event = {
+    "type": "phase_ended", "phase": "thinking", "ended_by": "T_e", "steps": 0, "token": None, "text": "",
+    "reason": "T_e was 0 in the run that this one continues",
+}  # fmt: skip
+
 Feeds = Mapping[int, tuple[IntArray, FloatArray]]  # step -> ids and weights of a mixture with more than are listed
 
 
@@ -60,14 +66,17 @@ def cut(events: Iterable[Event], step: int) -> Past:
     return Past(prompt, kept, None)
 
 
-def relabelled(past: Past, could_think: bool, child: Strategy) -> Past:
-    """The same past in the phases of a child whose strategy rules other phases than its parent's.
+def relabelled(past: Past, could_think: bool, child: Strategy, T_e: int) -> Past:
+    """The same past in the phases of a child whose strategy or `T_e` rules other phases than its parent's.
 
     A strategy of the whole generation has no thinking; one that thinks continues what its parent's generation began.
-    `could_think` tells of the parent: then a past all of answer was a whole generation.
+    `could_think` tells of the parent: then a past all of answer was a whole generation, else a plain chat.
     """
-    whole = could_think and all(event["phase"] == "answer" for event in past.events)
-    if child.thinks != whole:
+    answered = all(event["phase"] == "answer" for event in past.events)
+    if child.thinks and not could_think:
+        chat = answered and past.events and T_e > 0
+        return past._replace(events=[_UNTHOUGHT, *past.events]) if chat else past
+    if child.thinks != (could_think and answered):
         return past
     phase = "thinking" if child.thinks else "answer"
     events = [{**event, "phase": phase} for event in past.events if event["type"] == "step"]

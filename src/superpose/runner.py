@@ -16,15 +16,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from superpose.decoding import Advance, Decoder, StrategyFailed, TokenTexts, branch, plan, repetition, setting
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
 from superpose.events import Event, State
 from superpose.live import Live
 from superpose.problems import BadInput, clip
 from superpose.questions import Measure, Questions
-from superpose.replay import MOST_KEPT, Past, belief_of, copies, cut, difference, is_partial, mixture_of, report
+from superpose.recorded import Recorded
+from superpose.replay import MOST_KEPT, belief_of, copies, cut, difference, report
 from superpose.spec import RunSpec
 from superpose.store import Feed, Store, UnknownRun
 from superpose.types import Distribution, Mixture
@@ -32,6 +31,7 @@ from superpose.types import Distribution, Mixture
 CHUNK = 512  # inputs read between two steps of the live lanes: bounds their stall
 PACE = 0.1  # share of a new step in the pace
 HOLD_S = 300.0  # for which a paused run keeps its lane, unless another run needs it
+STOPPED = "superpose was stopped while this run was live; what it had is kept"
 log = logging.getLogger("superpose")
 
 
@@ -67,22 +67,19 @@ class Runner:
         info = self.engine.info
         work = plan(spec.model_copy(update={"model": info.model}), info, self.engine.tokenizer)
         events: list[Event] = []
-        recorded: list[Mixture] = []
-        kept_in_part = False
         if spec.fork is not None:
             try:
                 parent = self.store.spec(spec.fork.run)
             except UnknownRun as error:
                 raise BadInput("fork.run", f"there is no run {clip(spec.fork.run)!r} to branch from") from error
-            past = self._past(spec.fork.run, spec.fork.step)
-            recorded, kept_in_part = self._mixtures(spec.fork.run, parent["seed"], past)
+            past = cut(self.store.past(spec.fork.run, spec.fork.step), spec.fork.step)
             work = branch(work, past, parent, info)
             events = copies(work.past or past, parent["seed"])
         with self._door:
             if self._closing:
                 raise BadInput("model", f"model {info.model!r} is being unloaded; load it again")
             run = self.store.create(work.spec.model_dump(mode="json"), events)
-            live = Live(run, work, recorded, kept_in_part)
+            live = Live(run, work, Recorded(self.store, run, work.spec.seed, spec.fork.step if spec.fork else 0))
             with self._wake:
                 self._queue.append(live)
                 self._wake.notify()
@@ -110,15 +107,11 @@ class Runner:
 
     def pause(self, run: str) -> bool:
         """Asks a run to wait, which it does within one step; False when it is not queued or live here."""
-        return self._ask(run, lambda live: setattr(live, "hold", True))
+        return self._ask(run, lambda live: live.wait(True))
 
     def resume(self, run: str) -> bool:
         """Asks a paused run to go on; False when it is not queued or live here."""
-
-        def go_on(live: Live) -> None:
-            live.hold, live.credit = False, 0
-
-        return self._ask(run, go_on)
+        return self._ask(run, lambda live: live.wait(False))
 
     def advance(self, run: str, steps: int) -> bool:
         """Asks a paused run for single steps; False when it is not paused here."""
@@ -157,10 +150,11 @@ class Runner:
             return self._closing
 
     def close(self) -> None:
-        """Cancels what is live, ends the thread and frees the engine."""
+        """Cancels what is live, with that reason, ends the thread and frees the engine."""
         with self._door, self._wake:
             self._closing = True
             for live in [*self._queue, *self._live]:
+                live.stopped = not live.cancelled
                 live.cancelled = True
             self._wake.notify()
         self._thread.join()
@@ -208,16 +202,12 @@ class Runner:
         batch: list[tuple[str, Event]] = []
         with self._wake:
             lives = [*self._queue, *self._live]
-            for live in [live for live in lives if live.hold != live.paused]:
-                live.paused = live.hold
-                if live.paused:
-                    live.until = time.monotonic() + self._hold_s if live.lane is not None else math.inf
-                    batch.append((live.run, self._pause(live)))
-                else:
-                    live.credit, live.until = 0, math.inf
-                    live.awake()
-                    status = "running" if live.started else "queued"
-                    batch.append((live.run, {"type": "run_resumed", "status": status}))
+            for live in [live for live in lives if live.turns]:
+                live.turns = 0
+                # A wish that was taken back within a step is told as well: who asked waits for an event.
+                for held in [live.hold] if live.hold != live.paused else [not live.hold, live.hold]:
+                    live.paused = held
+                    batch.append((live.run, self._pause(live) if held else self._resume(live)))
         if batch:
             self.store.append(batch)
         for live in [live for live in self._live if live.until <= time.monotonic() and not live.credit]:
@@ -229,24 +219,11 @@ class Runner:
         if lane is not None:
             self.engine.close(lane)
         if live.belief is not None and live.decoder is not None:
-            past = self._past(live.run, live.decoder.step)
-            live.recorded, live.partial = self._mixtures(live.run, live.work.spec.seed, past)
+            live.recorded = Recorded(self.store, live.run, live.work.spec.seed, live.decoder.step)
         with self._wake:
             self._live.remove(live)
             self._queue.appendleft(live)
         self.store.append([(live.run, {"type": "lane_released"})])
-
-    def _past(self, run: str, step: int) -> Past:
-        return cut(self.store.past(run, step), step)
-
-    def _mixtures(self, run: str, seed: int, past: Past) -> tuple[list[Mixture], bool]:
-        """What a recorded run was fed, and whether some of that was not kept."""
-        kept = {
-            feed.step: (np.frombuffer(feed.ids, "<i4"), np.frombuffer(feed.weights, "<f4"))
-            for feed in self.store.feeds(run, len(past.steps))
-        }
-        fed = [mixture_of(event, seed, kept) for event in past.steps]
-        return fed, any(map(is_partial, past.steps, fed))
 
     def _sweep(self) -> None:
         """Ends cancelled runs."""
@@ -257,8 +234,13 @@ class Runner:
             stopped = queued + [live for live in self._live if live.cancelled]
         batch: list[tuple[str, Event]] = []
         for live in stopped:
-            closing = live.decoder.cancel() if live.decoder else []
-            batch += [(live.run, event) for event in [*closing, {"type": "run_cancelled", "timing": live.timing()}]]
+            closing = (
+                live.decoder.cancel("superpose was stopped" if live.stopped else "stopped") if live.decoder else []
+            )
+            end: Event = {"type": "run_cancelled", "timing": live.timing()}
+            if live.stopped:
+                end["error"] = STOPPED
+            batch += [(live.run, event) for event in [*closing, end]]
         if batch:
             self.store.append(batch)
         for live in stopped:
@@ -308,8 +290,14 @@ class Runner:
         }
 
     def _pause(self, live: Live) -> Event:
+        live.until = time.monotonic() + self._hold_s if live.lane is not None else math.inf
         step = live.decoder.step if live.decoder else 0
         return {"type": "run_paused", "step": step, "held_s": self._hold_s if live.lane is not None else 0}
+
+    def _resume(self, live: Live) -> Event:
+        live.until = math.inf
+        live.awake()
+        return {"type": "run_resumed", "status": "running" if live.started else "queued"}
 
     def _read(self, live: Live) -> None:
         """Feeds one chunk of the prompt or of a record; the last one gives the belief to go on with."""
@@ -343,7 +331,7 @@ class Runner:
         self.store.append([(live.run, event) for event in batch])
 
     def _replayed(self, live: Live, error: float | None, state: State) -> Event:
-        return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.partial)}
+        return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.recorded.partial)}
 
     def _anew(self, live: Live) -> Distribution:
         """The belief at the lane's end as the decoder asks for it now."""

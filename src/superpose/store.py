@@ -288,9 +288,18 @@ class Store:
                     return
                 after = stored.position
 
-    def feeds(self, run: str, before: int) -> list[Feed]:
-        """The mixtures of a run's steps below `before` that are larger than their events list."""
-        rows = self._rows("SELECT run, step, ids, weights FROM feeds WHERE run = ? AND step < ?", (run, before))
+    def steps(self, run: str, at: int, most: int) -> list[Event]:
+        """A run's steps from number `at` on, at most so many."""
+        rows = self._rows(
+            "SELECT data FROM events WHERE run = ? AND type = 'step' ORDER BY seq LIMIT ? OFFSET ?", (run, most, at)
+        )
+        return [json.loads(data) for (data,) in rows]
+
+    def feeds(self, run: str, at: int, before: int) -> list[Feed]:
+        """The mixtures of a run's steps from `at` on and below `before` that are larger than their events list."""
+        rows = self._rows(
+            "SELECT run, step, ids, weights FROM feeds WHERE run = ? AND step >= ? AND step < ?", (run, at, before)
+        )
         return [Feed(*row) for row in rows]
 
     def position(self, run: str, seq: int) -> int:

@@ -212,6 +212,24 @@ def test_wrong_steps_and_unknown_runs_get_a_sentence(lab):
         assert act(lab, "nobody", name, {"step": 1} if name == "fork" else None).status_code == 404
 
 
+def test_what_another_server_runs_is_steered_there(lab):
+    other = Lab(lab.data)
+    try:
+        run = reach(other, "thinking")
+        for name in ("step", "pause", "resume", "cancel"):
+            refused = act(lab, run, name)
+            assert (refused.status_code, refused.json()["detail"]) == (
+                409,
+                f"run {run} is live in another process; steer it there",
+            )
+        act(other, run, "resume")
+        until(lambda: record(other, run)["status"] == "running")
+        assert "is not paused; pause it first" in act(other, run, "step").json()["detail"]
+    finally:
+        other.stop()
+    assert record(lab, run)["error"].startswith("superpose was stopped while this run was live")  # SIGTERM
+
+
 EDIT = {"ids": [65, 66, 90], "weights": [0.5, 0.25, 0.25]}
 
 

@@ -148,14 +148,14 @@ def test_a_strategy_may_stop_and_says_why():
 
 def test_cancel_in_each_phase():
     run = decoder(T_e=2, T_total=9)
-    assert ends(run.cancel()) == [("thinking", "cancelled", 0)]
+    assert ends(run.cancel("stopped")) == [("thinking", "cancelled", 0)]
     run = decoder(T_e=1, T_total=9)
     run.advance(AB)
-    assert run.cancel() == []  # within the transition no phase is open
+    assert run.cancel("stopped") == []  # within the transition no phase is open
     run = decoder(T_e=1, T_total=9, transition="")
     run.advance(AB)
     run.advance(AB)
-    assert ends(run.cancel()) == [("answer", "cancelled", 1)]
+    assert ends(run.cancel("stopped")) == [("answer", "cancelled", 1)]
 
 
 # -- every way that the answer ends -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from superpose.engines.toy import ToyEngine
 from superpose.imports import read
 from superpose.problems import BadInput
 from superpose.spec import make_spec
-from tests.unit.runs import LONG, ended, fork, run_to_end, told, until
+from tests.unit.runs import LONG, ended, fork, run_to_end, told, types, until
 
 STRATEGIES = ["non_uniform", "dirichlet", "nucleus", "sample", "mixture_of_inputs", "soft_tokens", "selar"]
 STATEFUL = ["soft_thinking", "swi_reasoning", "think_router"]
@@ -102,6 +102,23 @@ def test_an_edit_after_the_last_thinking_step_is_none(lab, T_e, transition):
         "edited by hand",
     )
     assert told(child) == told(fork(runner, store, itself["id"], 12, edit))
+
+
+def test_a_chat_that_may_think_later_stays_a_chat(lab):
+    """Its child has T_e, but never thought: neither a child of that one nor a page may take it for what it is not."""
+    runner, store = lab()
+    chat = run_to_end(runner, store, T_e=0, T_total=60)
+    child = fork(runner, store, chat["id"], 10, T_e=20)
+    again = fork(runner, store, child["id"], 15)
+    assert {step["phase"] for step in child["steps"]} == {"answer"}
+    assert child["thinking"] == {
+        "text": "", "steps": 0, "ended_by": "T_e", "reason": "T_e was 0 in the run that this one continues",
+    }  # fmt: skip
+    assert types(store, child["id"])[:3] == ["run_queued", "phase_ended", "step"]
+    assert told(again) == told(child) and again["thinking"] == child["thinking"]
+    assert fork(runner, store, chat["id"], 0, T_e=20)["thinking"]["steps"] == 20  # nothing to continue: it thinks
+    (imported,) = store.adopt(read(json.dumps(child).encode()))
+    assert store.record(imported)["thinking"] == child["thinking"]
 
 
 def test_a_stopped_or_finished_run_can_be_continued(lab):

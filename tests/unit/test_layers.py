@@ -23,6 +23,7 @@ LEVELS = [
     ["replay", "store_list", "formats"],
     ["imports"],
     ["decoding", "store"],
+    ["recorded"],
     ["live", "questions", "exports"],
     ["runner"],
     ["evaluation"],

@@ -7,6 +7,8 @@ import pytest
 
 from superpose.engine import EngineError, OutOfMemory
 from superpose.engines.toy import ToyEngine
+from superpose.exports import export
+from superpose.imports import read
 from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import make_spec
@@ -129,6 +131,26 @@ def test_cancel_while_queued_and_in_prefill(lab):
         record = wait(store, run)
         assert (record["status"], record["steps"]) == ("cancelled", [])
     assert wait(store, runner.submit(make_spec({"user": "x"})))["status"] == "finished"  # the lane is free again
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_the_end_of_the_process_is_told_as_the_reason(lab, form):
+    runner, store = lab(ToyEngine(step_s=0.005))
+    mine, live = (runner.submit(make_spec({"user": "x", "T_e": 900, "T_total": 900, "seed": 1})) for _ in range(2))
+    while not store.record(live)["steps"]:
+        time.sleep(0.002)
+    runner.cancel(mine)
+    wait(store, mine)
+    runner.close()
+    record = store.record(live)
+    assert (record["status"], record["error"]) == (
+        "cancelled",
+        "superpose was stopped while this run was live; what it had is kept",
+    )
+    assert record["thinking"]["reason"] == f"superpose was stopped at step {len(record['steps'])}"
+    assert store.record(mine)["error"] is None  # somebody asked for that
+    again = store.record(store.adopt(read("".join(export(store, [live], form, listed=False)).encode()))[0])
+    assert {**again, "id": live} == record
 
 
 def test_a_strategy_that_raises_fails_its_own_run_alone(lab):

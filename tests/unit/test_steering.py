@@ -9,6 +9,7 @@ import pytest
 
 from superpose.engines.toy import ToyEngine
 from superpose.spec import make_spec
+from superpose.store import Store
 from tests.unit.runs import LONG, ended, run_to_end, told, types, until
 
 
@@ -54,6 +55,36 @@ def test_a_pause_that_outlives_its_lane_goes_on_by_replay(lab):
     record = ended(store, run)
     assert told(record) == told(alone)
     assert record["replay"] is None  # a fork's, not a pause's
+
+
+def test_a_released_lane_is_read_again_in_parts_while_others_step(lab, monkeypatch):
+    read = []
+
+    class Watched(Store):
+        """Notes who reads the steps of which run, and how many."""
+
+        def events(self, runs, after, limit=512):
+            assert threading.current_thread().name != "superpose-toy", "a whole record on the engine's thread"
+            return super().events(runs, after, limit)
+
+        def steps(self, run, at, most):
+            found = super().steps(run, at, most)
+            read.append((run, at, len(found)))
+            return found
+
+    monkeypatch.setattr("superpose.runner.CHUNK", 8)
+    runner, store = lab(ToyEngine(step_s=0.002), Watched(None), hold_s=0.02)
+    given = {"strategy": {"name": "nucleus", "top_p": 1.0}, "temperature": 4.0}  # larger mixtures than events list
+    alone = run_to_end(runner, store, **given)
+    run = runner.submit(make_spec({**LONG, **given}))
+    until(lambda: len(store.record(run)["steps"]) > 20)
+    runner.pause(run)
+    until(lambda: "lane_released" in types(store, run))
+    at = len(store.record(run)["steps"])
+    assert read == []  # giving up costs nothing
+    runner.resume(run)
+    assert told(ended(store, run)) == told(alone)
+    assert read == [(run, first, min(8, at - first)) for first in range(0, at, 8)]
 
 
 def test_a_run_that_needs_a_lane_takes_it_from_one_that_waits(lab):
@@ -150,6 +181,50 @@ def test_steps_asked_for_before_a_run_went_on_are_forgotten(lab):
     engine.gate.set()
     assert ended(store, run)["status"] == "finished"
     assert "lane_released" not in types(store, run)
+
+
+def switches(store, run):
+    return [kind for kind in types(store, run) if kind in ("run_paused", "run_resumed")]
+
+
+def test_wishes_that_are_taken_back_within_a_step_are_told(lab):
+    """Else who asked waits for an event that never comes."""
+
+    class Gated(ToyEngine):
+        gate, waits = threading.Event(), threading.Event()
+
+        def step(self, lanes, inputs, asks):
+            self.waits.set()
+            self.gate.wait(10)
+            return super().step(lanes, inputs, asks)
+
+    engine = Gated()
+    runner, store = lab(engine)
+    alone = run_to_end(*lab(), T_e=2000, T_total=2000)
+    run, other = (runner.submit(make_spec({**LONG, "T_e": 2000, "T_total": 2000})) for _ in range(2))
+    assert engine.waits.wait(10)
+    runner.pause(other)
+    runner.pause(run)
+    runner.resume(run)
+    engine.gate.set()
+    until(lambda: switches(store, run) == ["run_paused", "run_resumed"])
+    until(lambda: store.status(other) == "paused")
+    engine.gate.clear()
+    engine.waits.clear()
+    assert engine.waits.wait(10)
+    runner.resume(other)
+    runner.pause(other)
+    engine.gate.set()
+    until(lambda: switches(store, other) == ["run_paused", "run_resumed", "run_paused"])
+    assert (store.status(run), store.status(other)) == ("running", "paused")
+    at = len(store.record(other)["steps"])
+    time.sleep(0.05)
+    assert len(store.record(other)["steps"]) == at
+    runner.resume(other)
+    for each in (run, other):
+        runner.cancel(each)
+        made = told(ended(store, each))
+        assert made == told(alone)[: len(made)]
 
 
 def test_single_steps_that_many_ask_for_are_each_made_once(lab):

@@ -117,6 +117,28 @@ def test_a_pause_is_seen_in_another_tab_and_lifted_there(lab: Lab, browser: Brow
     page.close()
 
 
+def test_a_button_settles_where_the_run_is_already_as_was_asked(lab: Lab) -> None:
+    lab.start_long()
+    expect(lab.step(5)).to_be_attached()
+    lab.page.route("**/pause", lambda route: route.fulfill(status=202, json={"id": lab.run, "status": "paused"}))
+    act(lab, "Pause").click()  # somebody else's pause, which was lifted in the same step: no event comes
+    expect(act(lab, "Pause")).to_have_attribute("aria-busy", "false")
+    lab.page.unroute("**/pause")
+    act(lab, "Stop").click()
+
+
+def test_a_branch_of_a_chat_is_drawn_as_a_chat(lab: Lab) -> None:
+    lab.start(T_e=0, T_total=30)
+    parent = lab.done()
+    lab.step(8).click()
+    lab.inspector.get_by_role("button", name="Branch here").click()
+    lab.inspector.get_by_label("T_e").fill("20")
+    lab.inspector.get_by_role("button", name="Branch at step 8").click()
+    child = child_of(lab, parent, 8)
+    expect(lab.phase2.locator("[role=option]")).to_have_count(len(child["steps"]))
+    expect(lab.phase1).to_contain_text("T_e was 0 in the run that this one continues")
+
+
 def test_a_paused_run_is_stopped(lab: Lab) -> None:
     lab.start_long()
     expect(lab.step(5)).to_be_attached()

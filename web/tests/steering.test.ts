@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { newDraft } from '../src/core/draft.ts';
-import type { Relative, RunEvent, StrategyInfo } from '../src/core/events.ts';
+import type { Relative, RunEvent, Status, StrategyInfo } from '../src/core/events.ts';
 import { doing } from '../src/core/reducer.ts';
-import { answers, changesOf, clock, editWords, ownOf, settingsOf } from '../src/core/steer.ts';
+import { answers, changesOf, clock, editWords, fulfilled, ownOf, settingsOf } from '../src/core/steer.ts';
 import { branches, branchWords, parting } from '../src/core/tree.ts';
 import { events, folded, step } from './fixtures.ts';
 
@@ -34,6 +34,12 @@ describe('a steered run', () => {
     expect([paused, resumed, one, end].map((event) => answers(event, 'cancel'))).toEqual([false, false, false, true]);
     expect([paused, resumed, one, end].map((event) => answers(event, 'step'))).toEqual([false, true, true, true]);
     expect(answers(end, 'sending')).toBe(false);
+  });
+
+  it('may be already as was asked', () => {
+    expect(['running', 'paused', 'queued'].map((status) => fulfilled('pause', status as Status))).toEqual([false, true, false]);
+    expect(['running', 'paused', 'queued'].map((status) => fulfilled('resume', status as Status))).toEqual([true, false, true]);
+    expect(fulfilled('step', 'paused') || fulfilled('cancel', 'running')).toBe(false);
   });
 
   it('is told in words', () => {

@@ -69,7 +69,8 @@ def routes(shelf: Shelf, store: Store) -> APIRouter:
     @router.post("/step", status_code=202)
     def step(run: Run, wanted: Annotated[Wanted | None, Body()] = None) -> Answer:
         """Lets a paused run make single steps."""
-        said = f"run {run} is not paused here; pause it first, then step"
+        here = any(each.run == run for runner in shelf.runners() for each in runner.ahead())
+        said = f"run {run} is not paused; pause it first, then step" if here else elsewhere.format(run)
         return alive(asked(run, lambda runner: runner.advance(run, wanted.n if wanted else 1), said), "stepped")
 
     @router.post(

@@ -379,6 +379,7 @@ export interface RunEnded {
   seq: number;
   type: 'run_finished' | 'run_cancelled';
   timing: Timing;
+  error?: string;
 }
 
 export type RunEvent = RunQueued | RunStarted | Prefilled | StepMade | PhaseEnded | RunPaused | RunResumed | LaneReleased | Replayed | RunEnded | RunFailed;

@@ -115,7 +115,7 @@ export function apply(run: RunState, event: RunEvent): boolean {
       run.status = event.type === 'run_finished' ? 'finished' : event.type === 'run_cancelled' ? 'cancelled' : 'failed';
       run.paused = null;
       run.timing = event.timing ?? run.timing;
-      run.error = event.type === 'run_failed' ? event.error : null;
+      run.error = event.error ?? null;
       break;
   }
   return true;

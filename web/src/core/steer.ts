@@ -4,6 +4,7 @@ import { advanced, type Draft, GENERAL, TRANSITION, typed, typedParam } from './
 import type { Fork, RunEvent, Spec, Step, StrategyInfo } from './events.ts';
 import { checkField, type Field, fieldsOf, valueOf } from './form.ts';
 import { glyphs } from './glyphs.ts';
+import type { RunState } from './reducer.ts';
 
 /** Asked of the server by its name. */
 export type Ask = 'pause' | 'resume' | 'step' | 'cancel';
@@ -21,6 +22,11 @@ const ANSWERS: Partial<Record<Pending, readonly RunEvent['type'][]>> = {
 /** Whether an event is what was waited for. */
 export function answers(event: RunEvent, pending: Pending): boolean {
   return ANSWERS[pending]?.includes(event.type) ?? false;
+}
+
+/** Whether a run is already as was asked for when the server takes the wish: then no event need follow. */
+export function fulfilled(ask: Ask, status: RunState['status']): boolean {
+  return ask === 'pause' ? status === 'paused' : ask === 'resume' && (status === 'running' || status === 'queued');
 }
 
 /** The fields of a run that a branch with its settings may still change. */

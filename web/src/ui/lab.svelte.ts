@@ -1,13 +1,13 @@
 /** The run on the page: its events, its drawing, and the one selected and hovered step that everything shares. */
 
 import { Picture } from '../canvas/picture.ts';
-import type { Created } from '../core/api.d.ts';
+import type { Created, Standing } from '../core/api.d.ts';
 import type { RunEvent, Step } from '../core/events.ts';
 import { EXAMPLE } from '../core/example.ts';
 import { type Facts, Glance } from '../core/facts.ts';
 import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import { hrefOf, isView, parseRoute, type View } from '../core/route.ts';
-import { answers, type Ask, type Pending } from '../core/steer.ts';
+import { answers, type Ask, fulfilled, type Pending } from '../core/steer.ts';
 import { post, Problem } from './api.ts';
 import { charts } from './charts.svelte.ts';
 import { examples } from './examples.ts';
@@ -133,7 +133,8 @@ class Lab {
     else if (this.run && !this.example && !isOver(this.run.status)) {
       this.pending = what;
       try {
-        await post(`/api/runs/${encodeURIComponent(this.run.id)}/${what}`);
+        const { status } = await post<Standing>(`/api/runs/${encodeURIComponent(this.run.id)}/${what}`);
+        if (this.pending === what && fulfilled(what, status)) this.pending = 'nothing';
       } catch (error) {
         if (this.pending === what) this.pending = 'nothing';
         this.refused = error instanceof Problem ? error.message : String(error);
