@@ -118,6 +118,18 @@ def test_two_strategies_part_where_their_records_part(lab: Lab) -> None:
     assert shown_parting(lab, "A") == expected
 
 
+def test_keys_choose_the_view_of_all_panes(lab: Lab) -> None:
+    open_compare(lab)
+    run_all(lab)
+    for key, view in (("2", "ladder"), ("3", "text"), ("1", "stack")):
+        lab.page.locator("body").press(key)
+        for letter in "AB":
+            expect(pane(lab, letter).locator(".thinking")).to_have_class(re.compile(rf"\b{view}\b"))
+        expect(lab.page).to_have_url(re.compile(f"view={view}"))
+    lab.page.get_by_role("textbox", name="User prompt").press("3")  # typed text is text
+    expect(pane(lab, "A").locator(".thinking")).to_have_class(re.compile(r"\bstack\b"))
+
+
 def test_ways_of_feeding_like_weights_are_told_apart(lab: Lab) -> None:
     one, two = start(lab, T_e=20, T_total=30), start(lab, T_e=20, T_total=30, strategy="element_wise_max")
     open_compare(lab, f"/compare?runs={one},{two}")

@@ -130,6 +130,33 @@ def test_a_model_loads_by_stages_runs_and_is_unloaded(models: Models) -> None:
     expect(models.page.get_by_role("button", name="Load second")).to_be_focused()
 
 
+def test_a_comparison_runs_on_the_model_that_it_names(models: Models) -> None:
+    page = models.page
+    page.goto(f"{models.url}/compare")
+    main = page.locator("#compare")
+    model = main.get_by_role("combobox", name="Model")
+    expect(model).to_have_value("small")
+    page.goto(f"{models.url}/models")
+    models.load("second")
+    expect(models.card("second")).to_contain_text("loading")
+    page.goto(f"{models.url}/compare")
+    model.select_option("second")
+    page.get_by_role("button", name="Run all").click()
+    expect(main.get_by_role("status")).to_contain_text("waits for the model")
+    expect(main.get_by_role("status")).to_have_text("all 2 done", timeout=30_000)
+    runs = page.url.split("runs=")[1].split("&")[0].split(",")
+    asked = [page.request.get(f"{models.url}/api/runs/{run}").json()["spec"]["model"] for run in runs]
+    assert asked == ["second", "second"]
+    run_all = page.get_by_role("button", name="Run all")
+    expect(run_all).to_be_disabled()  # nothing has changed since
+    model.select_option("small")
+    expect(run_all).to_be_enabled()
+    model.select_option("second")
+    expect(run_all).to_be_disabled()
+    page.goto(f"{models.url}/models")
+    models.press("Unload", "second")
+
+
 def test_a_load_that_fails_says_why_and_is_tried_again_or_dismissed(models: Models) -> None:
     models.load("broken/model")
     card = models.card("broken/model")

@@ -118,6 +118,17 @@ def test_rows_say_what_the_records_say(shelf: Shelf) -> None:
     expect(shelf.page.get_by_role("main")).to_contain_text("3 runs found")
 
 
+def test_a_huge_speed_stays_in_its_column(shelf: Shelf) -> None:
+    record = shelf.record(shelf.listed()[0]["id"])
+    record["timing"]["tokens_per_second"] = 1.23456789e8
+    assert shelf.ask("POST", "/api/import", {**record, "name": f"{shelf.word} fast"}).status == 201
+    shelf.open(rows=4)
+    speed = shelf.row("fast").locator(".rate")
+    expect(speed).to_have_text("123 M")
+    expect(speed).to_have_attribute("title", "123456789")
+    assert speed.evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
 def test_search_filters_and_sort_are_in_the_address(shelf: Shelf) -> None:
     page, word = shelf.page, shelf.word
     page.goto(f"{shelf.lab.url}/runs")

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { detail } from '../src/core/detail.ts';
+import { rate } from '../src/core/format.ts';
 import { glyphs, hasGap, isMarker, isPiece, label, spoken, visible } from '../src/core/glyphs.ts';
 import { stepName } from '../src/core/names.ts';
 import { cells, effectiveTokens, isOffTop, probabilityBin, STACK, weightBin } from '../src/core/scale.ts';
@@ -34,6 +35,12 @@ describe('cells of a column', () => {
   it('keep the sign of an affine weight', () => {
     const fed = [{ id: 1, text: 'a', weight: 1.25 }, { id: 2, text: 'b', weight: -0.25 }];
     expect(cells(step({ fed })).map(({ weight, height }) => [weight, height])).toEqual([[1.25, 90], [-0.25, 18]]);
+  });
+});
+
+describe('speeds', () => {
+  it('are short, whatever a file says', () => {
+    expect([31.04, 204.9, 9999.4, 48_213.7, 1_250_000, 3.2e9, 1e300].map(rate)).toEqual(['31.0', '205', '9999', '48.2 k', '1.25 M', '3.2 G', '1.0e+300']);
   });
 });
 

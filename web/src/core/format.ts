@@ -60,10 +60,16 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;
 }
 
-/** Steps a second: 204.9 as 205, 31.04 as 31.0. */
+/** Steps a second: 31.04 as 31.0, 204.9 as 205, 48213.7 as 48.2 k. A file may hold any number. */
 export function rate(perSecond: number): string {
+  if (perSecond >= 1e12) return perSecond.toExponential(1);
+  if (perSecond >= 1e9) return `${short(perSecond / 1e9)} G`;
+  if (perSecond >= 1e6) return `${short(perSecond / 1e6)} M`;
+  if (perSecond >= 1e4) return `${short(perSecond / 1e3)} k`;
   return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1);
 }
+
+const short = (value: number): string => String(Number(value.toPrecision(3)));
 
 /** "just now", "5 min ago", "3 h ago", then the date. */
 export function ago(then: Date, now: Date): string {

@@ -8,6 +8,7 @@ import { type Facts, Glance } from '../core/facts.ts';
 import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import type { Outcome } from '../core/repeats.ts';
 import { form } from './form.svelte.ts';
+import { shelf } from './models.svelte.ts';
 
 const NEAR = 32; // px from the end that count as being there
 
@@ -17,6 +18,11 @@ export interface Shared {
   readonly selected: number | null;
   hovered: number | null;
   select(step: number | null): void;
+}
+
+/** What a draft asks for, as text; the server's own model has no name there, whether or not it was named. */
+function bodyWith(draft: Draft, strategy: StrategyInfo): string {
+  return JSON.stringify(bodyOf({ ...draft, model: draft.model === null ? null : shelf.named(draft.model) }, strategy));
 }
 
 export class Pane {
@@ -57,9 +63,9 @@ export class Pane {
     const { plan } = this.shared;
     if (!this.ran || !this.ids.length) return this.ids.length === 0;
     if (!this.strategy) return false;
-    const asked = JSON.stringify(bodyOf(drafted(this.draft, plan), this.strategy));
+    const asked = bodyWith(drafted(this.draft, plan), this.strategy);
     const before = form.find(this.ran.draft.strategy);
-    return this.ran.repeats !== plan.repeats || !before || asked !== JSON.stringify(bodyOf(this.ran.draft, before));
+    return this.ran.repeats !== plan.repeats || !before || asked !== bodyWith(this.ran.draft, before);
   });
 
   // -- a board of steps, as `Pointing` has it -------------------------------------------------------------
