@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superpose.engine import EngineError, Readout
-from superpose.engines import torch_engine_readout
+from superpose.engines import readout
 from superpose.engines.torch_engine_readout import read
 from superpose.types import Sampling
 
@@ -126,8 +126,8 @@ def test_lanes_that_ask_differently_each_get_their_answer(given_asks, vocabulary
 
 @pytest.mark.parametrize("few,many", [(4, 16), (1, 2), (256, 4096)])
 def test_reaching_further_than_was_tried_first(monkeypatch, few, many):
-    monkeypatch.setattr(torch_engine_readout, "FEW", few)
-    monkeypatch.setattr(torch_engine_readout, "MANY", many)
+    monkeypatch.setattr(readout, "FEW", few)
+    monkeypatch.setattr(readout, "MANY", many)
     logits = np.random.default_rng(0).normal(0, 1, (4, 5000)).astype(np.float32)
     given_asks = [
         Readout(1.0, 3, u=0.7, mass=0.95),

@@ -35,15 +35,15 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 SHARED: dict[str, list[str]] = {
     "strategies": ["parts", "families"],
-    "engines": [],
+    "engines": ["blend", "chat", "host", "readout", "trial"],
 }  # what all files of these folders may import
 
 HOMES = {
     "torch": ["engines/torch_engine*"],
     "transformers": ["engines/torch_engine*"],
     "safetensors": ["engines/torch_engine*"],
-    "gguf": ["engines/torch_engine*"],
-    "llama_cpp": ["engines/llamacpp.py"],
+    "gguf": ["engines/torch_engine*", "engines/llamacpp*"],
+    "llama_cpp": ["engines/llamacpp*"],
     "huggingface_hub": ["models.py"],
     "sqlite3": ["store*.py"],
     "fastapi": ["server/*"],

@@ -31,16 +31,18 @@ from superpose.engine import (
     UnknownLane,
     UnsupportedModel,
 )
+from superpose.engines.readout import check_ask
 from superpose.engines.torch_engine_blend import Blender
 from superpose.engines.torch_engine_cache import ATTENTION, BUCKET, Slots
-from superpose.engines.torch_engine_check import LANES, POSITIONS, Trial, longest, refuse, vocabulary
+from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
 from superpose.engines.torch_engine_gguf import to_folder
 from superpose.engines.torch_engine_linear import pack
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
-from superpose.engines.torch_engine_readout import check_ask, read
+from superpose.engines.torch_engine_readout import read
 from superpose.engines.torch_engine_threads import Pace
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
+from superpose.engines.trial import LANES, POSITIONS
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
 CHUNK = 512  # positions of one pass of a prefill; fixed, so that no result depends on load
@@ -77,7 +79,7 @@ class TorchEngine:
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
         with self._guard([]):
-            trial = Trial(model, label, vocab)
+            trial = TorchTrial(model, label, vocab)
             facts = fingerprint(model, tokenizer)
             model.set_attn_implementation(ATTENTION)
             parameters = model.num_parameters()  # before packing hides them

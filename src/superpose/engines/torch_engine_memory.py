@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 
 import torch
 from torch import nn
+
+from superpose.engines.host import free_memory
 
 
 def ran_out(error: BaseException) -> bool:
@@ -23,15 +24,7 @@ def free_bytes(device: torch.device) -> int | None:
     """Bytes that can still be had, or None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:  # what the kernel could free counts: after a large download nearly all memory holds cached files
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # Windows
-        return None
+    return free_memory()
 
 
 def held(model: nn.Module) -> int:

@@ -6,24 +6,19 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
+
+from superpose.engines.host import physical_cores
 
 _RARITY = 20.0  # how much longer passes go on before one is spent on trying the other number of threads
 
 
 def use_physical_cores() -> None:
     """At most one thread a physical core that this process may use: a second one only slows the products."""
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
-        return
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    try:
-        cores = {Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)}
-    except OSError:
-        return
-    if len(cores) < torch.get_num_threads():
-        torch.set_num_threads(len(cores))
+    cores = physical_cores()
+    if "OMP_NUM_THREADS" not in os.environ and cores is not None and cores < torch.get_num_threads():
+        torch.set_num_threads(cores)
 
 
 class Pace:

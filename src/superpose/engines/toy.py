@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from superpose import rng
 from superpose.engine import (
     BadShape,
     EngineError,
@@ -30,6 +29,7 @@ from superpose.engine import (
     Readout,
     UnknownLane,
 )
+from superpose.engines.blend import Units, combine, finish
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
 CONTROL = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -105,7 +105,8 @@ class ToyEngine:
         self._table = random.standard_normal((VOCAB, WIDTH)).astype(np.float32)
         self._carry = random.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH)
         self._read = random.standard_normal((WIDTH, VOCAB)) / np.sqrt(WIDTH)
-        self._mean_norm = float(np.linalg.norm(self._table, axis=1).mean())
+        self._norms: FloatArray = np.linalg.norm(self._table, axis=1)
+        self._units = Units(float(self._norms.mean()), float(np.sqrt((self._table**2).mean())))
         self._scripts: tuple[Script, Script, Script] = (
             [],
             _tell(_THINKING) if thinking is None else thinking,
@@ -172,7 +173,7 @@ class ToyEngine:
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each mixed embedding over the mean token's, [n] float32."""
-        return np.array([np.linalg.norm(self._embed(m)) / self._mean_norm for m in inputs], np.float32)
+        return np.array([np.linalg.norm(self._embed(m)) / self._units.length for m in inputs], np.float32)
 
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:
         """The tokens at the smallest angles to a mixed embedding, nearest first."""
@@ -221,31 +222,8 @@ class ToyEngine:
             raise BadShape(f"token ids must be below {VOCAB}")
 
     def _embed(self, mixture: Mixture) -> FloatArray:
-        """The embedding of a mixture, by its definition."""
         rows = self._table[mixture.ids]  # [K, WIDTH] float32
-        lengths = np.linalg.norm(rows, axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mixed = mixture.weights @ rows
-        if mixture.combine == "max":
-            mixed = rows.max(0)
-        elif mixture.combine == "slerp" and len(rows) == 2:
-            units, t = rows / lengths[:, None], mixture.weights[1]
-            angle = np.arccos(np.clip(units[0] @ units[1], -1, 1))
-            turned = (np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]) / np.sin(angle)
-            mixed = turned * (mixture.weights @ lengths)
-        match mixture.rescale:
-            case float(factor):
-                mixed = mixed * factor
-            case "mean_norm":
-                mixed = mixed * self._mean_norm / np.linalg.norm(mixed)
-            case "expected_norm":
-                mixed = mixed * (mixture.weights @ lengths) / np.linalg.norm(mixed)
-            case "inv_l2":
-                mixed = mixed / np.linalg.norm(mixture.weights)
-        if mixture.noise is not None:
-            scale = mixture.noise.gamma * np.sqrt((self._table**2).mean())
-            mixed = mixed + scale * rng.normal(mixture.noise.seed, mixture.noise.step, WIDTH)
-        return np.asarray(mixed, np.float32)
+        return finish(mixture, combine(mixture, rows), self._norms[mixture.ids], self._units)
 
     def _append(self, lane: int, mixture: Mixture) -> None:
         """The next state; a marker that carries most of the weight starts its script."""

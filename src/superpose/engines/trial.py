@@ -1,0 +1,156 @@
+"""A trial of the real weights: lanes compared with the model alone, and whether a lane's numbers depend on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from superpose.engine import Engine, EngineError, Invariance, Readout, UnsupportedModel
+from superpose.types import FloatArray, IntArray, Mixture
+
+T = TypeVar("T")
+
+LANES = 4  # that a trial needs at once
+POSITIONS = 96  # that each of them needs
+_LENGTHS = (4, 9, 7)  # of the prompts of three lanes, each followed by
+_STEPS = 3
+_BESIDE = 64  # positions that another lane is longer by
+_RELATIVE, _NATS = 1e-3, 0.02  # how far logits may be off in float32, and beliefs in narrower numbers
+
+
+class Findings(NamedTuple):
+    """What a trial measured, and the same in words."""
+
+    invariance: Invariance
+    checks: tuple[str, ...]
+
+
+class Trial:
+    """A comparison of lanes with the model alone.
+
+    `alone(ids, embedded)` gives the model's own logits [T, V] for ids [T], fed as embeddings or as they are; `exact`
+    says that it computes in float32. Raises UnsupportedModel where the two differ.
+    """
+
+    def __init__(self, name: str, vocab: int, exact: bool, alone: Callable[[IntArray, bool], FloatArray]) -> None:
+        self._name, self._exact = name, exact
+        self._ids = [
+            ((np.arange(length + _STEPS) * 7919 + 104729 * lane + 13) % vocab).astype(np.int32)
+            for lane, length in enumerate(_LENGTHS)
+        ]
+        self._own = [alone(ids, False) for ids in self._ids]
+        fed = alone(self._ids[0], True)
+        self._words = [self._verdict("one-hot input equals token input", [self._own[0]], [fed])]
+
+    def run(self, engine: Engine) -> Findings:
+        """What was found. Raises UnsupportedModel where lanes and the model disagree."""
+        return self._try(self._run, engine)
+
+    def _try(self, part: Callable[[Engine], T], engine: Engine) -> T:
+        try:
+            return part(engine)
+        except EngineError:
+            raise
+        except Exception as error:  # as above
+            raise self._refusal(f"a forward pass over lanes failed ({first_line(error)})") from error
+
+    def _run(self, engine: Engine) -> Findings:
+        ask = Readout(support=1)
+        a, b, c = lanes = [engine.open() for _ in _LENGTHS]
+
+        def feed(tokens: dict[int, int]) -> dict[int, FloatArray]:
+            """One step; the logits [V] of each lane."""
+            engine.step(list(tokens), [Mixture.token(i) for i in tokens.values()], [ask] * len(tokens))
+            return dict(zip(tokens, engine.logits(), strict=True))
+
+        def replay(starts: dict[int, tuple[int, int]], steps: int) -> list[dict[int, FloatArray]]:
+            """Feeds lanes their sequences from a position on: {lane: (sequence, position)}."""
+            return [feed({lane: int(self._ids[k][at + i]) for lane, (k, at) in starts.items()}) for i in range(steps)]
+
+        own: list[FloatArray] = []
+        got: list[FloatArray] = []
+        for k, (lane, length) in enumerate(zip(lanes, _LENGTHS, strict=True)):
+            engine.prefill(lane, self._ids[k][:length], ask)
+            own.append(self._own[k][length - 1])
+            got.append(engine.logits()[0])
+        starts = {lane: (k, length) for k, (lane, length) in enumerate(zip(lanes, _LENGTHS, strict=True))}
+        first = replay(starts, _STEPS)
+        for i, answers in enumerate(first):
+            own += [self._own[k][at + i] for k, at in starts.values()]
+            got += [answers[lane] for lane in lanes]
+        self._words.append(self._verdict("lanes agree with the model alone", own, got))
+
+        for lane, (_, at) in starts.items():
+            engine.rollback(lane, at)
+        again = replay(starts, _STEPS)
+        for lane in (b, c):
+            engine.rollback(lane, starts[lane][1] + 1)
+        d = engine.fork(a, _LENGTHS[0] + 1)
+        forked = replay({d: (0, _LENGTHS[0] + 1), b: (1, _LENGTHS[1] + 1), c: (2, _LENGTHS[2] + 1)}, _STEPS - 1)
+        own = [answers[lane] for answers in first for lane in lanes] + [answers[a] for answers in first[1:]]
+        got = [answers[lane] for answers in again for lane in lanes] + [answers[d] for answers in forked]
+        self._words.append(self._verdict("rollback and fork repeat the same numbers", own, got))
+
+        engine.rollback(a, _LENGTHS[0])
+        engine.prefill(c, np.full(_BESIDE, 3, np.int32), ask)  # so that a sees more columns than it has
+        beside = feed({b: 1, a: int(self._ids[0][_LENGTHS[0]]), c: 2})[a]
+        alone = bool(np.array_equal(beside, first[0][a]))
+        engine.close(d)
+        same = self._any_count(engine, a, b, c) if alone else ""
+        invariance: Invariance = "none" if not alone else "fixed_n" if same else "any_n"
+        said = {
+            "none": "a lane's numbers depend on its neighbours: yes, in the last bits",
+            "fixed_n": f"a lane's numbers depend on its neighbours: only on how many there are ({same})",
+            "any_n": f"a lane's numbers depend on its neighbours: no, the same bits for 1 to {engine.info.max_lanes}",
+        }[invariance]
+        for lane in lanes:
+            engine.close(lane)
+        return Findings(invariance, (*self._words, said))
+
+    def _any_count(self, engine: Engine, a: int, b: int, c: int) -> str:
+        """Empty if lane `a` answers the same bits among any number of lanes, else where it first does not."""
+        token, ask, lanes, seen = int(self._ids[0][_LENGTHS[0]]), Readout(support=1), [a, b, c], None
+        while len(lanes) < engine.info.max_lanes:
+            lanes.append(engine.fork(b, engine.length(b)))
+        difference = ""
+        for n in range(1, len(lanes) + 1):
+            engine.rollback(a, _LENGTHS[0])
+            engine.step(lanes[:n], [Mixture.token(token)] * n, [ask] * n)
+            answer = engine.logits()[0]
+            if seen is not None and not np.array_equal(seen, answer):
+                difference = f"{n - 1} and {n} differ by {np.abs(seen - answer).max():.1e}"
+                break
+            seen = answer
+        for lane in lanes[3:]:
+            engine.close(lane)
+        return difference
+
+    def _verdict(self, what: str, own: list[FloatArray], got: list[FloatArray]) -> str:
+        """`what` in words with its measure. Raises UnsupportedModel beyond the tolerance."""
+        expected, found = np.vstack(own), np.vstack(got)  # [m, V]
+        off = float(np.abs(expected - found).max())
+        if self._exact:
+            good, measure = off <= _RELATIVE * float(np.abs(expected).max()), f"max difference {off:.2g}"
+        else:
+            p, q = (_log_softmax(x) for x in (expected, found))
+            nats = float((np.exp(p) * (p - q)).sum(-1).mean())
+            good, measure = nats < _NATS, f"max difference {off:.2g}, {nats:.1e} nats"
+        if not good:  # so also for NaN
+            raise self._refusal(f"it failed its self-check; {what}: no ({measure})")
+        return f"{what}: yes ({measure})"
+
+    def _refusal(self, reason: str) -> UnsupportedModel:
+        return UnsupportedModel(f"{self._name} cannot be driven by embeddings: {reason}")
+
+
+def _log_softmax(logits: FloatArray) -> FloatArray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    logs: FloatArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logs
+
+
+def first_line(error: Exception) -> str:
+    """What kind of error it is, and how its message begins."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
