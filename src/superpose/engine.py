@@ -110,7 +110,7 @@ class Tokenizer(Protocol):
 class EngineInfo:
     """What an engine is, as measured at load."""
 
-    name: str  # "toy", "torch"
+    name: str  # "toy", "torch", "llamacpp"
     model: str
     vocab: int  # rows of the output; ids are below it
     width: int  # of an embedding

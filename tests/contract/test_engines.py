@@ -34,9 +34,19 @@ def tiny_torch():
     return TorchEngine(model, ByteTokenizer(), "tiny", max_lanes=4, context=96)
 
 
-@pytest.fixture(params=[toy, tiny_torch], ids=["toy", "torch"])
-def engine(request):
-    made = request.param()
+def tiny_llamacpp(folder):
+    """A random two-layer Llama in float32 with a token a byte, behind llama.cpp."""
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    from superpose.engines.llamacpp import LlamaEngine
+    from superpose.engines.llamacpp_file import GgufFile
+    from tests.engine.tiny_gguf import tiny
+
+    return LlamaEngine(GgufFile(tiny(folder / "tiny.gguf")), "tiny", max_lanes=4, context=96)
+
+
+@pytest.fixture(params=[toy, tiny_torch, tiny_llamacpp], ids=["toy", "torch", "llamacpp"])
+def engine(request, tmp_path):
+    made = request.param(tmp_path) if request.param is tiny_llamacpp else request.param()
     yield made
     made.release()
 
@@ -214,6 +224,8 @@ def table(engine):
     """The embeddings [V, H] that the engine mixes, from its own parts."""
     if engine.info.name == "toy":
         return engine._table.astype(np.float64)
+    if engine.info.name == "llamacpp":
+        return engine._blender._rows[:].astype(np.float64)
     import torch
 
     return engine._model.get_input_embeddings()(torch.arange(engine.info.vocab)).detach().double().numpy()

@@ -17,7 +17,6 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from tokenizers.pre_tokenizers import ByteLevel
 
 from superpose.engine import EngineError, OutOfMemory, UnsupportedModel
 from superpose.engines import torch_engine_gguf
@@ -25,41 +24,10 @@ from superpose.engines.torch_engine_gguf import _KNOWN, to_folder
 from superpose.engines.torch_engine_gguf_vocab import _CUTS, build_tokenizer
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.models import UnknownModel, cache_dir, resolve
+from tests.engine.tiny_gguf import GROUPS, HEADS, HIDDEN, TOKENS, WIDTH, metadata, weights
+from tests.engine.tiny_gguf import write as write_gguf
 
-WIDTH, HIDDEN, HEADS, GROUPS, ROWS = 64, 96, 4, 2, 300
-TOKENS = ["<unk>", "<s>", "</s>", "<|im_end|>", *sorted(ByteLevel.alphabet()), "Ġa", "ab", "<tool>"]
-TYPES = [3, 3, 3, 3, *[1] * 256, 1, 1, 4]
-TEMPLATE = "{% for m in messages %}<s>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
-
-
-def metadata(arch="llama"):
-    """The metadata of a tiny model with one block."""
-    keys = {
-        "context_length": 128, "embedding_length": WIDTH, "block_count": 1, "feed_forward_length": HIDDEN,
-        "attention.head_count": HEADS, "attention.head_count_kv": GROUPS,
-        "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 50000.0, "rope.dimension_count": WIDTH // HEADS,
-    }  # fmt: skip
-    return {f"{arch}.{key}": value for key, value in keys.items()} | {
-        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": TOKENS,
-        "tokenizer.ggml.token_type": TYPES, "tokenizer.ggml.merges": ["Ġ a", "a b"],
-        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.eot_token_id": 3,
-        "tokenizer.chat_template": TEMPLATE,
-    }  # fmt: skip
-
-
-def weights():
-    """Tensors of that llama, in the order of their dimensions in numpy."""
-    rng = np.random.default_rng(1)
-    half = WIDTH // HEADS * GROUPS
-    shapes = {
-        "token_embd.weight": (ROWS, WIDTH), "output_norm.weight": (WIDTH,), "output.weight": (ROWS, WIDTH),
-        "blk.0.attn_norm.weight": (WIDTH,), "blk.0.ffn_norm.weight": (WIDTH,),
-        "blk.0.attn_q.weight": (WIDTH, WIDTH), "blk.0.attn_k.weight": (half, WIDTH),
-        "blk.0.attn_v.weight": (half, WIDTH), "blk.0.attn_output.weight": (WIDTH, WIDTH),
-        "blk.0.ffn_gate.weight": (HIDDEN, WIDTH), "blk.0.ffn_up.weight": (HIDDEN, WIDTH),
-        "blk.0.ffn_down.weight": (WIDTH, HIDDEN),
-    }  # fmt: skip
-    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+ROWS = 300
 
 
 @pytest.fixture
@@ -68,24 +36,8 @@ def write(tmp_path):
 
     def make(arch="llama", tensors=None, kind=Kind.Q8_0, **changes):
         path = tmp_path / "tiny.gguf"
-        writer = gguf.GGUFWriter(path, arch)
         changes = {key.replace("__", "."): value for key, value in changes.items()}
-        for key, value in (metadata(arch) | changes).items():
-            if isinstance(value, list):
-                writer.add_array(key, value)
-            elif value is not None:
-                add = {str: "string", int: "uint32", float: "float32", bool: "bool"}[type(value)]
-                getattr(writer, f"add_{add}")(key, value)
-        for name, values in (weights() if tensors is None else tensors).items():
-            if values.ndim == 2:
-                writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-            else:
-                writer.add_tensor(name, values)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
+        return write_gguf(path, metadata(arch) | changes, weights(ROWS) if tensors is None else tensors, kind, arch)
 
     return make
 
@@ -266,16 +218,16 @@ def test_rope_of_llama_3_is_recovered_from_its_factors(write, tmp_path):
     scaled = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config).inv_freq.numpy()
     plain = 500000.0 ** -(np.arange(scaled.size) / scaled.size)
     factors = {"rope_freqs.weight": (plain / scaled).astype(np.float32)}
-    folder = to_folder(write(tensors=weights() | factors, llama__rope__freq_base=500000.0), tmp_path)
+    folder = to_folder(write(tensors=weights(ROWS) | factors, llama__rope__freq_base=500000.0), tmp_path)
     assert json.loads((folder / "config.json").read_text())["rope_parameters"] == parameters
     with pytest.raises(UnsupportedModel, match="positions"):
-        to_folder(write(tensors=weights() | {"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}), tmp_path)
+        to_folder(write(tensors=weights(ROWS) | {"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}), tmp_path)
 
 
 def test_biases_are_kept(write, tmp_path):
     rows = {"q": WIDTH, "k": WIDTH // 2, "v": WIDTH // 2, "output": WIDTH}
     biases = {f"blk.0.attn_{name}.bias": np.arange(count, dtype=np.float32) for name, count in rows.items()}
-    folder = to_folder(write(tensors=weights() | biases), tmp_path)
+    folder = to_folder(write(tensors=weights(ROWS) | biases), tmp_path)
     expected = unpermuted(biases["blk.0.attn_k.bias"][:, None], GROUPS)[:, 0]
     np.testing.assert_array_equal(tensor(folder, "model.layers.0.self_attn.k_proj.bias"), expected)
 
@@ -286,9 +238,9 @@ def test_linear_scaling_is_kept(write, tmp_path):
     assert config["rope_parameters"] == {"rope_type": "linear", "rope_theta": 50000.0, "factor": 4.0}
 
 
-MORE = weights() | {"blk.0.attn_q_norm.weight": np.ones(WIDTH, np.float32)}
-LESS = {name: values for name, values in weights().items() if "ffn_up" not in name}
-NARROW = weights() | {"token_embd.weight": np.ones((200, WIDTH), np.float32)}
+MORE = weights(ROWS) | {"blk.0.attn_q_norm.weight": np.ones(WIDTH, np.float32)}
+LESS = {name: values for name, values in weights(ROWS).items() if "ffn_up" not in name}
+NARROW = weights(ROWS) | {"token_embd.weight": np.ones((200, WIDTH), np.float32)}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from superpose import decoding
 from superpose.engine import EngineInfo
-from superpose.engines.torch_engine import marker
+from superpose.engines.chat import marker
 from superpose.engines.torch_engine_tokenizer import HubTokenizer
 from superpose.spec import make_spec
 from superpose.types import Distribution

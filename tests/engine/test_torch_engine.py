@@ -21,13 +21,13 @@ from superpose.engine import (
     UnknownLane,
     UnsupportedModel,
 )
+from superpose.engines import pace as pace_of
 from superpose.engines import (
     torch_engine,
     torch_engine_blend,
     torch_engine_cache,
     torch_engine_load,
     torch_engine_memory,
-    torch_engine_threads,
 )
 from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_load import load_model
@@ -471,18 +471,16 @@ def test_folders_that_cannot_be_loaded_say_why(folder, monkeypatch):
 
 def test_threads_that_are_only_waited_for_are_given_up_and_tried_again(monkeypatch):
     clock, used = [0.0], []
-    monkeypatch.setattr(torch_engine_threads.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1] if used else 8)
-    monkeypatch.setattr(torch, "set_num_threads", used.append)
-    pace = torch_engine_threads.Pace(adapt=True)
+    monkeypatch.setattr(pace_of.time, "perf_counter", lambda: clock[0])
+    pace = pace_of.Pace(8, used.append, adapt=True)
 
     def share_of_all(crowded):
         """How many of 200 steps use all threads, of which a step takes 0.1 s alone and 1 s in a crowd."""
         count = 0
         for _ in range(200):
             with pace.keep(lanes=3):
-                count += torch.get_num_threads() == 8
-                clock[0] += 0.3 if torch.get_num_threads() == 1 else 1.0 if crowded else 0.1
+                count += used[-1] == 8
+                clock[0] += 0.3 if used[-1] == 1 else 1.0 if crowded else 0.1
         return count
 
     assert share_of_all(crowded=False) > 180
@@ -492,11 +490,27 @@ def test_threads_that_are_only_waited_for_are_given_up_and_tried_again(monkeypat
 
 
 def test_threads_stay_as_they_are_where_they_change_numbers():
-    pace = torch_engine_threads.Pace(adapt=False)
-    before = torch.get_num_threads()
+    used = []
+    pace = pace_of.Pace(8, used.append, adapt=False)
     for _ in range(9):
         with pace.keep(lanes=1):
-            assert torch.get_num_threads() == before
+            pass
+    assert used == []
+
+
+def test_a_new_shape_begins_with_what_was_faster_lately(monkeypatch):
+    clock, used = [0.0], []
+    monkeypatch.setattr(pace_of.time, "perf_counter", lambda: clock[0])
+    pace = pace_of.Pace(8, used.append, adapt=True)
+
+    def threads_of(lanes):
+        with pace.keep(lanes):
+            clock[0] += 0.3 if used[-1] == 1 else 1.0
+            return used[-1]
+
+    assert threads_of(1) == 8  # nothing is known
+    assert [threads_of(1) for _ in range(5)][-1] == 1
+    assert threads_of(2) == threads_of(3) == 1
 
 
 def test_memory_counts_each_tensor_once_and_follows_the_lanes(build, engine_of):

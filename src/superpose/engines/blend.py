@@ -20,7 +20,8 @@ class Units(NamedTuple):
 def combine(mixture: Mixture, rows: FloatArray) -> FloatArray:
     """The blend [width] float32 of the candidates' embeddings `rows` [K, width]; of one alone, exactly it."""
     if len(rows) == 1:
-        return rows[0]
+        only: FloatArray = rows[0]
+        return only
     if mixture.combine == "max":
         highest: FloatArray = rows.max(0)
         return highest

@@ -31,6 +31,8 @@ from superpose.engine import (
     UnknownLane,
     UnsupportedModel,
 )
+from superpose.engines.chat import marker
+from superpose.engines.pace import Pace
 from superpose.engines.readout import check_ask
 from superpose.engines.torch_engine_blend import Blender
 from superpose.engines.torch_engine_cache import ATTENTION, BUCKET, Slots
@@ -40,7 +42,6 @@ from superpose.engines.torch_engine_linear import pack
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_readout import read
-from superpose.engines.torch_engine_threads import Pace
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.engines.trial import LANES, POSITIONS
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
@@ -86,7 +87,8 @@ class TorchEngine:
             layout = "packed" if pack(model) else "plain"
             self._weights = held(model)
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
-        self._pace = Pace(adapt=False)
+        threads = torch.get_num_threads()
+        self._pace = Pace(threads, torch.set_num_threads, adapt=False)
         report("self-check", 1, 2)
         self.info = EngineInfo(
             name="torch",
@@ -105,7 +107,7 @@ class TorchEngine:
             parameters=parameters,
             embedding_scale=self._blender.scale(model.get_input_embeddings().weight),
         )
-        self._pace = Pace(adapt=trial.any_threads(self))
+        self._pace = Pace(threads, torch.set_num_threads, adapt=trial.any_threads(self))
         found = trial.run(self)
         self.info = replace(
             self.info, max_lanes=max_lanes, context=context, invariance=found.invariance, checks=found.checks
@@ -279,12 +281,6 @@ class TorchEngine:
             **{self._cache_word: self._slots.cache},
         ).logits[:, -1]
         return logits
-
-
-def marker(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Token ids of `</think>`; none where the vocabulary cannot write it and would put its unknown token."""
-    ids = tokenizer.encode_template("</think>")
-    return tuple(ids) if b"".join(map(tokenizer.token_bytes, ids)) == b"</think>" else ()
 
 
 def load(files: Any, options: EngineOptions, progress: Progress | None = None) -> TorchEngine:

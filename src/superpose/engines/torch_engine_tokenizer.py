@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
 from superpose.engine import Prompt, UnsupportedModel
+from superpose.engines.chat import ChatTemplate, checked, rewritten
 
 # Control tokens that end a text, whatever a model's files say of them: llama.cpp's list.
 _NAMES = """<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|>
@@ -17,7 +18,6 @@ _NAMES = """<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|
 <｜end▁of▁sentence｜>"""
 ENDS = frozenset(_NAMES.split())
 
-_SYSTEM, _USER = "\ue000s\ue001", "\ue000u\ue001"  # stand for messages; no template and no token holds them
 _MARK = "\ufdd0"  # a noncharacter, which text has no use for
 
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -32,7 +32,8 @@ class HubTokenizer:
     """The `Tokenizer` of superpose.engine over one of transformers; several threads may use it at once."""
 
     def __init__(self, hub: Any) -> None:
-        self._hub = hub  # only renders: what it tokenises with is shared state that its calls change
+        self._hub = hub  # not what tokenises: that is shared state, which calls of it change
+        self._template = ChatTemplate(partial(hub.apply_chat_template, tokenize=False, add_generation_prompt=True))
         self._state: str = hub.backend_tokenizer.to_str()
         self._whole = self._copy()
         self._plain = self._copy()
@@ -62,7 +63,7 @@ class HubTokenizer:
 
         Raises ValueError for lone surrogates.
         """
-        ids: list[int] = self._plain.encode(_checked(text), add_special_tokens=False).ids
+        ids: list[int] = self._plain.encode(checked(text), add_special_tokens=False).ids
         return self._without_controls(ids)
 
     def encode_template(self, text: str) -> list[int]:
@@ -71,7 +72,7 @@ class HubTokenizer:
         SentencePiece begins a text with a space of its own. Template text goes on from what stands before it, so
         that space is left out. Raises ValueError for lone surrogates.
         """
-        ids: list[int] = self._whole.encode(_checked(text), add_special_tokens=False).ids
+        ids: list[int] = self._whole.encode(checked(text), add_special_tokens=False).ids
         if ids and not text.startswith(" ") and self.token_bytes(ids[0]).startswith(b" "):
             before = self._whole.encode("\n", add_special_tokens=False).ids
             both = self._whole.encode("\n" + text, add_special_tokens=False).ids
@@ -86,22 +87,18 @@ class HubTokenizer:
         the messages stay plain text. Raises ValueError with a sentence when the template refuses the messages
         or rewrites them so that such tokens cannot be told from its own.
         """
-        text = self._rendered(_checked(system), _checked(user))
+        text = self._template.text(checked(system), checked(user))
         encoding = self._whole.encode(text, add_special_tokens=False)
-        shape = self._rendered(_SYSTEM if system else "", _USER)
-        own = self._own_controls(text, shape, system, user)
+        parts = self._template.parts(system, user)
         found = self._controls_in(text, encoding)
-        if own is None:
-            own = self._controls_in(shape)
+        if parts is None:
+            own = self._controls_in(self._template.shape(system))
             messages = system + user
             if [i for *_, i in own] != [i for *_, i in found] or any(
                 self._added[i].content in messages for i in self._controls
             ):
-                raise ValueError(
-                    "the chat template of this model rewrites the messages, so that control tokens in them"
-                    " cannot be kept as plain text: leave them out"
-                )
-        elif own != found:
+                raise rewritten()
+        elif (own := self._own_controls(parts)) != found:
             return Prompt(text, self._encode_around(text, own))
         return Prompt(text, encoding.ids)
 
@@ -127,22 +124,6 @@ class HubTokenizer:
             return bytes([int(text[3:5], 16)])
         return text.replace("▁", " ").encode()
 
-    def _rendered(self, system: str, user: str) -> str:
-        """What the template makes of the messages. Raises ValueError when it refuses them."""
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": user})
-        no_system = "the chat template of this model takes no system prompt: leave it empty"
-        try:
-            text: str = self._hub.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as refusal:  # the template is a program of the model's makers
-            if system:
-                self._rendered("", user)
-                raise ValueError(no_system) from refusal
-            raise ValueError(f"the chat template of this model refuses the message: {refusal}") from refusal
-        if system.strip() not in text and text == self._rendered("", user):
-            raise ValueError(no_system)
-        return text
-
     def _controls_in(self, text: str, encoding: Encoding | None = None) -> list[Span]:
         """The control tokens of template text, without the spaces that some of them take up beside them."""
         encoding = encoding or self._whole.encode(text, add_special_tokens=False)
@@ -157,21 +138,10 @@ class HubTokenizer:
                     spans.append((start, end, token))
         return spans
 
-    def _own_controls(self, text: str, shape: str, system: str, user: str) -> list[Span] | None:
-        """The control tokens in a rendered text that the template wrote; None where it rewrote the messages.
-
-        `shape` is the same rendering with stand-ins for the messages.
-        """
-        parts = re.split(f"({_SYSTEM}|{_USER})", shape)  # template, stand-in, template, …
-        trims = (str, str.strip, str.rstrip, str.lstrip)
-        for values in ({_SYSTEM: trim(system), _USER: cut(user)} for trim in trims for cut in trims):
-            filled = [values.get(part, part) for part in parts]
-            if "".join(filled) == text:
-                break
-        else:
-            return None
+    def _own_controls(self, parts: list[str]) -> list[Span]:
+        """The control tokens in a rendered text that the template wrote, which are in every other part of it."""
         own, position = [], 0
-        for i, part in enumerate(filled):
+        for i, part in enumerate(parts):
             if i % 2 == 0:
                 own += [(position + start, position + end, token) for start, end, token in self._controls_in(part)]
             position += len(part)
@@ -229,13 +199,3 @@ def load_tokenizer(folder: Path) -> HubTokenizer:
     except ValueError as error:
         raise UnsupportedModel("this model has no chat template: choose an instruct or chat model") from error
     return HubTokenizer(hub)
-
-
-def _checked(text: str) -> str:
-    """The same text. Raises ValueError where it holds half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise ValueError(f"the text holds a lone surrogate (U+{code:04X}) at position {error.start}") from error
-    return text

@@ -1,0 +1,364 @@
+"""A .gguf file as an engine: llama.cpp with a stream of its cache a lane, fed by rows of the file's own table."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from superpose.engine import (
+    BadShape,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    LanesFull,
+    LaneTooLong,
+    Memory,
+    OutOfMemory,
+    Progress,
+    Readout,
+    Tokenizer,
+    UnknownLane,
+    UnsupportedModel,
+)
+from superpose.engines.chat import marker
+from superpose.engines.host import free_memory, physical_cores
+from superpose.engines.llamacpp_blend import Blender
+from superpose.engines.llamacpp_child import attempt
+from superpose.engines.llamacpp_file import GgufFile, cache_bytes, check, longest, own_scale
+from superpose.engines.llamacpp_library import VERSION, Context, Model, system
+from superpose.engines.llamacpp_readout import read
+from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
+from superpose.engines.pace import Pace
+from superpose.engines.readout import check_ask
+from superpose.engines.trial import LANES, POSITIONS, Trial
+from superpose.types import Distribution, FloatArray, IntArray, Mixture
+
+CHUNK = 512  # positions of one pass of a prefill; fixed, so that no result depends on load
+FIRST = 512  # positions of a lane's room at first: llama.cpp takes it all at once, and a fork copies all of it
+
+
+class LlamaEngine:
+    """Lanes of one .gguf file in llama.cpp.
+
+    Raises UnsupportedModel for a model that cannot be driven by embeddings or fails its self-check, OutOfMemory.
+    """
+
+    def __init__(
+        self,
+        file: GgufFile,
+        label: str,
+        *,
+        max_lanes: int = 16,
+        context: int = 32768,
+        progress: Progress | None = None,
+    ) -> None:
+        report = progress or _silent
+        check(file, label)
+        self._threads = physical_cores() or os.cpu_count() or 1
+        self._exact = file.kind == "F32"  # then keys and values are kept in float32 too, else in float16
+        self._bytes = cache_bytes(file, 4 if self._exact else 2)  # of a position
+        # The trial may need more lanes and positions than were asked for.
+        lanes, context = max(max_lanes, LANES), min(context, longest(file))
+        report("weights", 0, 0)
+        tokenizer = LlamaTokenizer(file.path, file.meta["tokenizer.chat_template"])
+        self.tokenizer: Tokenizer = tokenizer
+        self._model = Model(file.path)
+        if reason := self._model.reason():
+            raise UnsupportedModel(f"{label} ({file.arch}) cannot be driven by embeddings: {reason}")
+        vocab = self._model.vocab
+        report("embeddings", 0, 0)
+        self._blender = Blender(file.rows("token_embd.weight"), vocab)
+        self._streams: dict[int, int] = {}  # of the open lanes: 0, 1, … without gaps
+        self._lengths: dict[int, int] = {}
+        self._opened = 0
+        self._due = False  # whether copies from stream to stream wait for a decode
+        self._last: FloatArray = np.zeros((0, vocab), np.float32)
+        self._room = self._make_room(lanes, min(FIRST, max(context, POSITIONS)))
+        self._pace = self._find_pace()
+        report("self-check", 0, 2)
+        self._blender.scale = self._find_scale(label, vocab)
+        self.info = EngineInfo(
+            name="llamacpp",
+            model=label,
+            vocab=vocab,
+            width=self._blender.width,
+            max_lanes=lanes,
+            context=max(context, POSITIONS),
+            device="cpu",
+            dtype=file.kind,
+            eog_ids=tokenizer.eog_ids,
+            end_marker=marker(tokenizer),
+            invariance="none",
+            fingerprint=_digest(file.fingerprint(), VERSION, system(), self._threads, CHUNK),
+            checks=(),
+            parameters=self._model.parameters,
+            embedding_scale=own_scale(file),
+        )
+        trial = Trial(label, vocab, self._exact, self._alone)
+        report("self-check", 1, 2)
+        found = trial.run(self)
+        says = f"weights as they are in the file ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
+        self.info = replace(
+            self.info,
+            max_lanes=max_lanes,
+            context=context,
+            invariance=found.invariance,
+            checks=(says, *found.checks),
+        )
+        report("self-check", 2, 2)
+
+    def open(self) -> int:
+        """A new, empty lane. Raises LanesFull."""
+        if len(self._streams) >= self.info.max_lanes:
+            raise LanesFull(f"all {self.info.max_lanes} lanes are taken")
+        self._opened += 1
+        self._streams[self._opened], self._lengths[self._opened] = len(self._streams), 0
+        return self._opened
+
+    def close(self, lane: int) -> None:
+        """Frees a lane. Raises UnknownLane."""
+        self.length(lane)
+        stream = self._streams.pop(lane)
+        del self._lengths[lane]
+        last = len(self._streams)
+        if stream != last:  # llama.cpp decodes streams together only if their numbers follow each other
+            moved = next(lane for lane, place in self._streams.items() if place == last)
+            self._room.copy(last, stream, self._lengths[moved])
+            self._streams[moved], self._due = stream, True
+        self._room.cut(last, 0)
+
+    def length(self, lane: int) -> int:
+        """How many positions a lane holds. Raises UnknownLane."""
+        if lane not in self._lengths:
+            raise UnknownLane(f"there is no open lane {lane}")
+        return self._lengths[lane]
+
+    def prefill(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> Distribution:
+        """The belief after token ids [T] or mixtures that are appended to a lane.
+
+        Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
+        """
+        self._admit(lane, inputs, ask)
+        start, stream = self.length(lane), self._streams[lane]
+        with self._kept([lane]):
+            self._reach(start + len(inputs))
+            for at in range(0, len(inputs), CHUNK):
+                part = inputs[at : at + CHUNK]
+                fed = part if isinstance(part, np.ndarray) else self._blender.fed(part)
+                logits = self._decode([stream], [start + at], fed)
+            answer = read(logits, [ask])[0]
+        self._lengths[lane] = start + len(inputs)
+        self._last = logits
+        return answer
+
+    def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
+        """A belief per lane, in their order, after one mixture was appended to each in one forward pass.
+
+        Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
+        """
+        if not len(lanes) == len(inputs) == len(asks) or len(set(lanes)) != len(lanes):
+            raise BadShape("a step takes one mixture and one readout for each of some distinct lanes")
+        for lane, mixture, ask in zip(lanes, inputs, asks, strict=True):
+            self._admit(lane, [mixture], ask)
+        if not lanes:
+            return []
+        with self._kept(lanes):
+            self._reach(max(self._lengths[lane] for lane in lanes) + 1)
+            fed = self._blender.fed(inputs)
+            order = sorted(range(len(lanes)), key=lambda i: self._streams[lanes[i]])  # else it decodes in parts
+            rows = [lanes[i] for i in order]
+            logits = self._decode([self._streams[i] for i in rows], [self._lengths[i] for i in rows], fed[order])
+            logits = logits[np.argsort(order)]
+            answers = read(logits, asks)
+        for lane in lanes:
+            self._lengths[lane] += 1
+        self._last = logits
+        return answers
+
+    def fork(self, src: int, upto: int) -> int:
+        """A new lane that holds positions [0, upto) of `src`. Raises UnknownLane, BadShape, LanesFull."""
+        self._within(src, upto)
+        lane = self.open()
+        self._room.copy(self._streams[src], self._streams[lane], upto)
+        self._lengths[lane], self._due = upto, True
+        return lane
+
+    def rollback(self, lane: int, upto: int) -> None:
+        """Cuts a lane back to its first `upto` positions. Raises UnknownLane, BadShape."""
+        self._within(lane, upto)
+        self._room.cut(self._streams[lane], upto)
+        self._lengths[lane] = upto
+
+    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Length of each mixed embedding over the mean token's, [n] float32. Raises BadShape, OutOfMemory."""
+        self._check_ids(inputs)
+        with self._kept([]):
+            return self._blender.norm_ratios(inputs)
+
+    def logits(self) -> FloatArray:
+        """Logits of the last prefill (one row) or step (a row a lane, in its order), [n, vocab] float32."""
+        return self._last.copy()
+
+    def memory(self) -> Memory:
+        """Bytes of the weights, and of the room that all lanes have. Any thread may ask."""
+        return Memory(self._model.size + self._blender.held(), self._room.lanes * self._room.length * self._bytes)
+
+    def release(self) -> None:
+        """Lets go of the weights and caches; the engine is of no use afterwards."""
+        self._room.close()
+        self._model.close()
+        del self._blender, self._last
+        gc.collect()
+
+    def _within(self, lane: int, upto: int) -> None:
+        if not 0 <= upto <= self.length(lane):
+            raise BadShape(f"lane {lane} holds {self.length(lane)} positions; {upto} of them cannot be kept")
+
+    def _admit(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> None:
+        """Everything that may be wrong with a call, before anything is touched."""
+        length = self.length(lane)
+        self._check_ids(inputs)
+        check_ask(ask)
+        if len(inputs) == 0:
+            raise BadShape("there is nothing to feed")
+        if length + len(inputs) > self.info.context:
+            raise LaneTooLong(
+                f"lane {lane} holds {length} tokens and would exceed the context of {self.info.context} by taking "
+                f"{len(inputs)} more"
+            )
+
+    def _check_ids(self, inputs: Sequence[Mixture] | IntArray) -> None:
+        given = [inputs] if isinstance(inputs, np.ndarray) else [mixture.ids for mixture in inputs]
+        for ids in given:
+            if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+                raise BadShape(f"token ids are a list of integers, not {ids.dtype} of shape {ids.shape}")
+            if ids.size and not 0 <= ids.min() <= ids.max() < self.info.vocab:
+                raise BadShape(f"token ids must be from 0 to {self.info.vocab - 1}")
+
+    @contextmanager
+    def _kept(self, lanes: Sequence[int]) -> Iterator[None]:
+        """Takes what a failed pass fed to `lanes` back out of them, and says in words that memory ran out."""
+        try:
+            yield
+        except (EngineError, MemoryError) as error:
+            for lane in lanes:
+                self._room.cut(self._streams[lane], self._lengths[lane])
+            if isinstance(error, MemoryError):
+                raise OutOfMemory(_FULL) from error
+            raise
+
+    def _decode(
+        self, streams: Sequence[int], starts: Sequence[int], fed: IntArray | FloatArray, outputs: int = 1
+    ) -> FloatArray:
+        with self._pace.keep(len(streams), len(fed) // len(streams)):
+            logits = self._room.decode(streams, starts, fed, outputs)
+        self._due = False
+        return logits
+
+    def _make_room(self, lanes: int, length: int) -> Context:
+        free = free_memory()
+        if free is not None and lanes * length * self._bytes > free:
+            raise OutOfMemory(_FULL)
+        return Context(self._model, lanes, length, CHUNK, self._exact, self._threads)
+
+    def _reach(self, length: int) -> None:
+        """Sees to it that lanes have room for `length` positions, and for one more until they can have all."""
+        if length < self._room.length or self._room.length >= self.info.context:
+            return
+        longer = self._room.length
+        while longer <= length:
+            longer *= 2
+        if self._due:  # a lane's state is read without the copies that wait for a decode
+            lane, held = next((lane, held) for lane, held in self._lengths.items() if held < self._room.length)
+            self._decode([self._streams[lane]], [held], np.zeros(1, np.int32))
+            self._room.cut(self._streams[lane], held)
+        room = self._make_room(self._room.lanes, min(longer, self.info.context))
+        for lane, stream in self._streams.items():
+            if self._lengths[lane]:
+                self._room.move(stream, room)
+        self._room.close()
+        self._room = room
+
+    def _alone(self, ids: IntArray, embedded: bool) -> FloatArray:
+        """The model's own logits [T, V] for ids [T] in one pass, while no lane is open."""
+        fed = self._blender.fed([Mixture.token(int(i)) for i in ids]) if embedded else ids
+        logits = self._decode([0], [0], fed, outputs=len(ids))
+        self._room.cut(0, 0)
+        return logits
+
+    def _use_threads(self, count: int) -> None:
+        self._room.use_threads(count)
+
+    def _find_pace(self) -> Pace:
+        """Threads as they are the fastest, if one of them gives the same bits as all, in a prefill and in a step."""
+        told: dict[int, tuple[float, list[FloatArray]]] = {}
+        for count in (1, self._threads):
+            self._room.use_threads(count)
+            began = time.perf_counter()
+            first = self._room.decode([0], [0], np.array([1, 2, 3], np.int32))
+            second = self._room.decode([0], [3], np.array([4], np.int32))
+            told[count] = time.perf_counter() - began, [first, second]
+            self._room.cut(0, 0)
+        (one, alone), (all_, together) = told[1], told[self._threads]
+        same = np.array_equal(alone, together)
+        return Pace(self._threads, self._use_threads, adapt=same, first=1 if one < all_ else self._threads)
+
+    def _find_scale(self, label: str, vocab: int) -> float:
+        """What rows of the table are multiplied by, so that llama.cpp takes them for the tokens themselves.
+
+        Gemma scales its embeddings. Which of its graphs do so also with embeddings that they are fed differs from
+        version to version, so that it is tried.
+        """
+        ids = (np.arange(3, dtype=np.int32) * 7919 + 13) % vocab
+        own = self._alone(ids, embedded=False)
+        for scale in (1.0, float(np.sqrt(self._blender.width))):
+            self._blender.scale = scale
+            if np.array_equal(own, self._alone(ids, embedded=True)):
+                return scale
+        raise UnsupportedModel(
+            f"{label} cannot be driven by embeddings: llama.cpp does not answer to its embeddings as to its tokens"
+        )
+
+
+_FULL = "the memory of cpu is used up; close some lanes or shorten them"
+
+
+def load(files: Any, options: EngineOptions, progress: Progress | None = None) -> LlamaEngine:
+    """A checked engine of the .gguf file of a `superpose.models.ModelFiles`.
+
+    Raises UnsupportedModel, OutOfMemory.
+    """
+    report = progress or _silent
+    if files.kind != "gguf":
+        raise UnsupportedModel(f"{files.name} is not a .gguf file, which is all that the llamacpp engine can read")
+    if options.device not in (None, "cpu"):
+        raise UnsupportedModel(f"the llamacpp engine runs on the cpu, not on {options.device!r}: try --engine torch")
+    if options.dtype is not None:
+        raise UnsupportedModel("the llamacpp engine computes with the file's own numbers: leave out --dtype")
+    report("reading", 0, 0)
+    file = GgufFile(files.path)
+    check(file, files.name)
+    free = free_memory()
+    size = files.path.stat().st_size
+    if free is not None and size > free:
+        raise OutOfMemory(f"{files.name} needs about {size / 2**30:.1f} GiB, of which {free / 2**30:.1f} GiB are free")
+    # Models are of the same level as engines, which therefore ask for them by name, like engine.py.
+    attempt(files.path, importlib.import_module("superpose.models").cache_dir(), report)
+    return LlamaEngine(file, files.name, progress=report)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _silent(stage: str, done: float, total: float) -> None:
+    """Progress that nobody asked for."""

@@ -1,0 +1,77 @@
+"""Mixtures of the rows of a file's table of embeddings, unpacked as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from superpose.engine import EngineError
+from superpose.engines.blend import Units, combine, finish
+from superpose.engines.llamacpp_file import Rows
+from superpose.types import FloatArray, Mixture
+
+_SPAN = 2048  # tokens that are unpacked together
+_SHARE = 8  # of the vocabulary: a sum of one part in so many is large
+
+
+class Blender:
+    """Blends `vocab` tokens' embeddings in float32: rows of the table times `scale`."""
+
+    def __init__(self, rows: Rows, vocab: int) -> None:
+        self._rows, self._vocab, self.width, self.scale = rows, vocab, rows.width, 1.0
+        spans = [slice(at, min(at + _SPAN, vocab)) for at in range(0, vocab, _SPAN)]
+        self._norms: FloatArray = np.concatenate([np.linalg.norm(rows[span], axis=1) for span in spans])
+        squares = self._norms.astype(np.float64) ** 2
+        self._units = Units(float(self._norms.mean(dtype=np.float64)), float(np.sqrt(squares.mean() / self.width)))
+        self._table: FloatArray | None = None
+        self._last: tuple[list[Mixture], FloatArray] = [], np.zeros((0, rows.width), np.float32)
+
+    def held(self) -> int:
+        """Bytes of the unpacked table, which the first large sum makes."""
+        return self._table.nbytes if self._table is not None else 0
+
+    def fed(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """What llama.cpp is fed for mixtures, [n, width] float32. Raises EngineError where it is not finite."""
+        mixed = self._mixtures(inputs)
+        if not np.isfinite(mixed).all():
+            raise EngineError("a mixture's weights are too large: its embedding is not of finite numbers")
+        return mixed if self.scale == 1 else mixed * np.float32(self.scale)
+
+    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Length of each blend over the mean length of a token's embedding, [n] float32."""
+        ratios: FloatArray = np.linalg.norm(self._mixtures(inputs), axis=1) / np.float32(self._units.length)
+        return ratios
+
+    def _mixtures(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Blends [n, width]. Those of the last call are kept: a mixture is first measured, then fed."""
+        places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
+        if any(id(mixture) not in places for mixture in inputs):
+            self._last = list(inputs), self._mixed(inputs)
+            return self._last[1]
+        return self._last[1][[places[id(mixture)] for mixture in inputs]]
+
+    def _mixed(self, inputs: Sequence[Mixture]) -> FloatArray:
+        few = [mixture.ids for mixture in inputs if not self._is_large(mixture)]
+        rows = self._rows[np.concatenate(few)] if few else np.zeros((0, self.width), np.float32)
+        mixed = np.empty((len(inputs), self.width), np.float32)
+        at = 0
+        for number, mixture in enumerate(inputs):
+            if self._is_large(mixture):
+                blended = self._large_sum(mixture)
+            else:
+                blended = combine(mixture, rows[at : at + len(mixture.ids)])
+                at += len(mixture.ids)
+            mixed[number] = finish(mixture, blended, self._norms[mixture.ids], self._units)
+        return mixed
+
+    def _is_large(self, mixture: Mixture) -> bool:
+        return mixture.combine == "sum" and len(mixture.ids) > max(_SPAN, self._vocab // _SHARE)
+
+    def _large_sum(self, mixture: Mixture) -> FloatArray:
+        """A sum of much of the vocabulary as one product with all of it, unpacked once."""
+        if self._table is None:
+            self._table = self._rows[: self._vocab]
+        weights = np.bincount(mixture.ids, mixture.weights, self._vocab).astype(np.float32)
+        blended: FloatArray = weights @ self._table
+        return blended
