@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--strategies", type=Path, metavar="FILE", help="a Python file with strategies of yours")
     for command in (serve, run):
         command.add_argument("--model", default=DEMO, help=f"name, hub id, folder or .gguf file (default {DEMO})")
-        command.add_argument("--engine", choices=["toy", "torch"], help="default: by the model")
+        command.add_argument("--engine", choices=["toy", "torch", "llamacpp"], help="default: by the model")
         command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
         command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
 

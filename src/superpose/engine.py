@@ -6,6 +6,7 @@ The decode loop knows nothing below this page. `open_engine` turns a model name 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -197,7 +198,11 @@ class EngineOptions(NamedTuple):
 
 
 AUTOMATIC = EngineOptions()
-_HOMES = {"toy": "superpose.engines.toy", "torch": "superpose.engines.torch_engine"}
+_HOMES = {
+    "toy": "superpose.engines.toy",
+    "torch": "superpose.engines.torch_engine",
+    "llamacpp": "superpose.engines.llamacpp",
+}
 
 
 def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progress | None = None) -> Engine:
@@ -207,7 +212,8 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
     (superpose.models) for a name that leads nowhere, UnsupportedModel for one that cannot be driven by
     embeddings, OutOfMemory when it does not fit.
     """
-    kind = options.engine or ("toy" if model == "toy" else "torch")
+    models = importlib.import_module("superpose.models")
+    kind = options.engine or _choice(models.kind(model), models.canonical(model) == models.DEMO)
     if kind not in _HOMES:
         raise UnsupportedModel(f"unknown engine {kind!r}; allowed: {', '.join(_HOMES)}")
     try:
@@ -216,6 +222,21 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
         raise UnsupportedModel(
             f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}], or try --model toy"
         ) from missing
-    files = importlib.import_module("superpose.models").resolve(model, progress)
+    except (OSError, RuntimeError) as broken:  # a library of C that this machine cannot load
+        reason = str(broken).strip().partition("\n")[0]
+        raise UnsupportedModel(f"the {kind} engine cannot be used here: {reason}") from broken
+    files = models.resolve(model, progress)
     engine: Engine = home.load(files, options, progress)
     return engine
+
+
+def _choice(files: str, demo: bool) -> str:
+    """The engine of a model, by the kind of its files.
+
+    A .gguf file is llama.cpp's where that is installed. The built-in demo model is one too, but stays with torch
+    where that is installed: the numbers that the docs tell of it are those of its weights in float32.
+    """
+    if files == "toy":
+        return "toy"
+    here = {name: importlib.util.find_spec(name) is not None for name in ("torch", "llama_cpp")}
+    return "llamacpp" if files == "gguf" and here["llama_cpp"] and not (demo and here["torch"]) else "torch"

@@ -96,6 +96,16 @@ def canonical(name: str) -> str:
         return name
 
 
+def kind(name: str) -> Kind:
+    """What a named model's files are, which need not be here yet."""
+    if name == "toy":
+        return "toy"
+    try:
+        return "gguf" if name.lower() in DEMO_ALIASES or Path(name).expanduser().is_file() else "folder"
+    except (OSError, RuntimeError, ValueError):  # no path at all: `resolve` says so
+        return "folder"
+
+
 def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
     """The files of a named model, fetched when they are not on this machine yet.
 

@@ -36,7 +36,7 @@ class Screen:
         match event["type"]:
             case "run_started":
                 engine = event["engine"]
-                self._line(f"{engine['model']} on {engine['device']} ({engine['dtype']})", force=True)
+                self._line(f"{engine['model']}: {engine['name']} on {engine['device']} ({engine['dtype']})", force=True)
             case "step":
                 self._step(event)
             case "phase_ended" if event["phase"] == "thinking":

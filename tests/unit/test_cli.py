@@ -100,7 +100,10 @@ def test_readable_text_streams_on_stdout(cli):
         (["run", "x", "--fork", "14", "--model", "toy"], "fork"),
         (["run", "x", "--fork", "at 14", "--model", "toy"], "--fork takes JSON such as"),
         (["run", "x", "--model", "no-such-model"], "no-such-model"),
-        (["run", "x", "--model", "toy", "--engine", "jax"], "invalid choice: 'jax' (choose from 'toy', 'torch')"),
+        (
+            ["run", "x", "--model", "toy", "--engine", "jax"],
+            "invalid choice: 'jax' (choose from 'toy', 'torch', 'llam",
+        ),
         (["run", "x", "--model", "toy", "--set", "name=sample"], "--set takes a parameter's NAME=VALUE"),
         (["run", "x" * 5000, "--model", "toy"], "tokens over the model's context of 4096"),
         (["run"], "the following arguments are required: user"),
