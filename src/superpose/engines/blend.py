@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from superpose import rng
+from superpose.engine import Near
 from superpose.types import FloatArray, Mixture
 
 
@@ -38,16 +39,33 @@ def combine(mixture: Mixture, rows: FloatArray) -> FloatArray:
 
 def finish(mixture: Mixture, mixed: FloatArray, lengths: FloatArray, units: Units) -> FloatArray:
     """The blend rescaled and with noise, where the mixture says so; `lengths` [K] are those of its candidates."""
-    match mixture.rescale:
-        case float(factor):
-            mixed = mixed * factor
-        case "mean_norm":
-            mixed = mixed * units.length / np.linalg.norm(mixed)
-        case "expected_norm":
-            mixed = mixed * abs(float(mixture.weights @ lengths)) / np.linalg.norm(mixed)
-        case "inv_l2":
-            mixed = mixed / np.linalg.norm(mixture.weights)
-    if mixture.noise is not None:
-        scale = mixture.noise.gamma * units.coordinate
-        mixed = mixed + scale * rng.normal(mixture.noise.seed, mixture.noise.step, len(mixed))
-    return np.asarray(mixed, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
+        match mixture.rescale:
+            case float(factor):
+                mixed = mixed * factor
+            case "mean_norm":
+                mixed = mixed * units.length / np.linalg.norm(mixed)
+            case "expected_norm":
+                mixed = mixed * abs(float(mixture.weights @ lengths)) / np.linalg.norm(mixed)
+            case "inv_l2":
+                mixed = mixed / np.linalg.norm(mixture.weights)
+        if mixture.noise is not None:
+            scale = mixture.noise.gamma * units.coordinate
+            mixed = mixed + scale * rng.normal(mixture.noise.seed, mixture.noise.step, len(mixed))
+        return np.asarray(mixed, np.float32)
+
+
+def nearest(mixed: FloatArray, table: FloatArray, lengths: FloatArray, count: int) -> list[Near]:
+    """The rows of `table` [V, width] of some `lengths` at the smallest angles to `mixed` [width], nearest first.
+
+    None if that has no direction; a row without one is near to nothing.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(mixed)  # of float32, as lengths are everywhere
+    if not 0 < length < np.inf:
+        return []
+    pointing = np.isfinite(lengths) & (lengths > 0)
+    cosines = np.full(len(table), -np.inf, np.float32)
+    np.divide(table @ (mixed / length), lengths, out=cosines, where=pointing)
+    order = np.argsort(-cosines, kind="stable")[: min(count, int(pointing.sum()))]
+    return [Near(int(token), float(cosines[token])) for token in order]

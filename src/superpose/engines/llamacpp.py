@@ -22,6 +22,7 @@ from superpose.engine import (
     LanesFull,
     LaneTooLong,
     Memory,
+    Near,
     OutOfMemory,
     Progress,
     Readout,
@@ -203,6 +204,12 @@ class LlamaEngine:
         self._check_ids(inputs)
         with self._kept([]):
             return self._blender.norm_ratios(inputs)
+
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens at the smallest angles to a mixed embedding, nearest first. Raises BadShape, OutOfMemory."""
+        self._check_ids([mixture])
+        with self._kept([]):
+            return self._blender.nearest(mixture, count)
 
     def logits(self) -> FloatArray:
         """Logits of the last prefill (one row) or step (a row a lane, in its order), [n, vocab] float32."""

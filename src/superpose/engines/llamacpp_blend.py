@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from superpose.engine import EngineError
-from superpose.engines.blend import Units, combine, finish
+from superpose.engine import EngineError, Near
+from superpose.engines.blend import Units, combine, finish, nearest
 from superpose.engines.llamacpp_file import Rows
 from superpose.types import FloatArray, Mixture
 
@@ -28,7 +28,7 @@ class Blender:
         self._last: tuple[list[Mixture], FloatArray] = [], np.zeros((0, rows.width), np.float32)
 
     def held(self) -> int:
-        """Bytes of the unpacked table, which the first large sum makes."""
+        """Bytes of the unpacked table, which the first product makes."""
         return self._table.nbytes if self._table is not None else 0
 
     def fed(self, inputs: Sequence[Mixture]) -> FloatArray:
@@ -42,6 +42,10 @@ class Blender:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
         ratios: FloatArray = np.linalg.norm(self._mixtures(inputs), axis=1) / np.float32(self._units.length)
         return ratios
+
+    def nearest(self, mixture: Mixture, count: int) -> list[Near]:
+        """The tokens at the smallest angles to a blend, nearest first."""
+        return nearest(self._mixtures([mixture])[0], self._unpacked(), self._norms, count)
 
     def _mixtures(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Blends [n, width]. Those of the last call are kept: a mixture is first measured, then fed."""
@@ -69,9 +73,13 @@ class Blender:
         return mixture.combine == "sum" and len(mixture.ids) > max(_SPAN, self._vocab // _SHARE)
 
     def _large_sum(self, mixture: Mixture) -> FloatArray:
-        """A sum of much of the vocabulary as one product with all of it, unpacked once."""
+        """A sum of much of the vocabulary as one product with all of it."""
+        weights = np.bincount(mixture.ids, mixture.weights, self._vocab).astype(np.float32)
+        blended: FloatArray = weights @ self._unpacked()
+        return blended
+
+    def _unpacked(self) -> FloatArray:
+        """All rows [vocab, width], kept: unpacking them takes a hundred times as long as a product with them."""
         if self._table is None:
             self._table = self._rows[: self._vocab]
-        weights = np.bincount(mixture.ids, mixture.weights, self._vocab).astype(np.float32)
-        blended: FloatArray = weights @ self._table
-        return blended
+        return self._table

@@ -16,19 +16,19 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from superpose.engine import EngineError, OutOfMemory, UnsupportedModel
+from superpose.engine import BadShape, EngineError, OutOfMemory, UnsupportedModel
 from superpose.types import FloatArray, IntArray
 
 VERSION: str = llama_cpp.__version__
 _ROUND = 256  # llama.cpp rounds the positions of a lane up to a multiple of it
 _OUTPUTS = 16  # rows of logits that one lane may ask for
-_WARNING, _ERROR = 3, 4  # levels of the log
-_said: deque[str] = deque(maxlen=20)  # warnings and errors, which are told nowhere else
+_ERROR = 4  # level of the log
+_said: deque[str] = deque(maxlen=99)  # errors since the last call that may fail, which are told nowhere else
 
 
 def _listen(level: int, text: bytes, data: Any) -> None:
-    if level in (_WARNING, _ERROR) and (line := text.decode("utf-8", "replace").strip()):
-        _said.append(line.partition(": ")[2] or line)  # without the name of a C++ function
+    if level == _ERROR:
+        _said.append(text.decode("utf-8", "replace"))
 
 
 _listener = llama_cpp.llama_log_callback(_listen)  # kept here, for llama.cpp holds only its address
@@ -36,8 +36,9 @@ llama_cpp.llama_log_set(_listener, None)
 
 
 def complaint() -> str:
-    """What llama.cpp last complained of."""
-    return _said[-1][:200] if _said else "it did not say why"
+    """What llama.cpp first complained of, which is the reason of what follows, without the name of its function."""
+    said = " ".join(_said[0].split()) if _said else ""
+    return (said.partition(": ")[2] or said or "it did not say why").removeprefix("error loading model: ")[:300]
 
 
 def system() -> str:
@@ -136,13 +137,17 @@ class Context:
         """
         count, batch, single = len(fed), self._batch, len(lanes) == 1
         answered = min(outputs, count) if single else count
-        assert 0 < count <= self.chunk and answered <= self._outputs and len(lanes) == len(starts) in (1, count)
-        assert all(0 <= lane < self.lanes for lane in lanes)
+        shaped = 0 < count <= self.chunk and answered <= self._outputs and len(lanes) == len(starts) in (1, count)
+        if not (shaped and all(0 <= lane < self.lanes for lane in lanes)):
+            raise BadShape(
+                f"llama.cpp cannot take {count} rows for the lanes {list(lanes)}"
+            )  # it would end the process
         batch.lanes[:count] = lanes
         batch.positions[:count] = np.arange(starts[0], starts[0] + count) if single else starts
         batch.wanted[:count] = 1
         if single:
             batch.wanted[: count - answered] = 0
+        _said.clear()
         said = llama_cpp.llama_decode(self._pointer, batch.of(fed))
         pointer = llama_cpp.llama_get_logits(self._pointer) if said == 0 else None
         if not pointer:

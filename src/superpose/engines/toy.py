@@ -29,7 +29,7 @@ from superpose.engine import (
     Readout,
     UnknownLane,
 )
-from superpose.engines.blend import Units, combine, finish
+from superpose.engines.blend import Units, combine, finish, nearest
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
 CONTROL = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -178,13 +178,7 @@ class ToyEngine:
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:
         """The tokens at the smallest angles to a mixed embedding, nearest first."""
         self._check_ids([mixture])
-        mixed = self._embed(mixture).astype(np.float64)
-        length = np.linalg.norm(mixed)
-        if not 0 < length < np.inf:
-            return []
-        cosines = self._table @ (mixed / length) / np.linalg.norm(self._table, axis=1)
-        order = np.argsort(-cosines, kind="stable")[:count]
-        return [Near(int(token), float(cosines[token])) for token in order]
+        return nearest(self._embed(mixture), self._table, self._norms, count)
 
     def logits(self) -> FloatArray:
         """Logits of the last prefill or step, [n, VOCAB] float32."""

@@ -1,0 +1,504 @@
+"""llama.cpp as an engine: every trap of its interface, files that are broken, Gemma's scale, agreement with torch."""
+
+import gc
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Kind
+
+from superpose import engine as engines
+from superpose.engine import BadShape, EngineError, EngineOptions, OutOfMemory, Readout, UnsupportedModel, open_engine
+from superpose.models import DEMO, cache_dir
+from superpose.types import Mixture
+from tests.engine.tiny_gguf import HEADS, TOKENS, WIDTH, metadata, tiny, weights, write
+
+llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+
+from superpose.engines import llamacpp, llamacpp_child, llamacpp_library  # noqa: E402
+from superpose.engines.llamacpp import LlamaEngine, load  # noqa: E402
+from superpose.engines.llamacpp_file import GgufFile  # noqa: E402
+from superpose.engines.llamacpp_library import Context, Model  # noqa: E402
+
+ASK = Readout(temperature=0.8, support=16, u=0.4)
+
+
+@pytest.fixture
+def engine_of(tmp_path):
+    """`engine_of(path, context)`: an engine of a file, of the tiny llama if none is named."""
+    made = []
+
+    def make(path=None, context=1024, max_lanes=4):
+        path = path or tiny(tmp_path / "tiny.gguf", **{"llama.context_length": 2048})
+        made.append(LlamaEngine(GgufFile(path), "tiny", max_lanes=max_lanes, context=context))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.release()
+
+
+@pytest.fixture
+def room(tmp_path):
+    made = Context(Model(tiny(tmp_path / "tiny.gguf")), 2, 300, 64, exact=True, threads=1)
+    yield made
+    made.close()
+
+
+def prompt(seed, length):
+    return np.random.default_rng(seed).integers(0, 256, length).astype(np.int32)
+
+
+def blend(seed):
+    random = np.random.default_rng(seed)
+    ids = random.choice(256, 5, replace=False).astype(np.int32)
+    return Mixture(ids, random.dirichlet(np.ones(5)).astype(np.float32))
+
+
+def steps(engine, lane, seeds):
+    """Logits [n, V] of a lane that is fed blends on its own."""
+    told = []
+    for seed in seeds:
+        engine.step([lane], [blend(seed)], [ASK])
+        told.append(engine.logits()[0])
+    return np.array(told)
+
+
+# The traps of llama.cpp's interface
+
+
+def test_weights_are_not_repacked_for_amx_and_threads_are_set(tmp_path, monkeypatch):
+    given, own = [], llama_cpp.llama_model_load_from_file
+    spy = lambda path, parameters: given.append(parameters) or own(path, parameters)  # noqa: E731
+    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", spy)
+    model = Model(tiny(tmp_path / "tiny.gguf"))
+    assert not given[0].use_extra_bufts and llama_cpp.llama_model_default_params().use_extra_bufts
+    room = Context(model, 2, 300, 64, exact=True, threads=3)
+    assert llama_cpp.llama_n_threads(room._pointer) == llama_cpp.llama_n_threads_batch(room._pointer) == 3
+    room.use_threads(1)
+    assert llama_cpp.llama_n_threads(room._pointer) == llama_cpp.llama_n_threads_batch(room._pointer) == 1
+
+
+def test_a_prefill_longer_than_a_batch_is_fed_in_parts(engine_of):
+    engine = engine_of()
+    whole, parts = engine.open(), engine.open()
+    ids = prompt(1, 2 * llamacpp.CHUNK - 60)
+    engine.prefill(whole, ids, ASK)
+    first = engine.logits()
+    engine.prefill(parts, ids[: llamacpp.CHUNK], ASK)
+    engine.prefill(parts, ids[llamacpp.CHUNK :], ASK)
+    assert np.array_equal(engine.logits(), first)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "starts", "rows"), [([0], [0], 65), ([0], [0], 0), ([2], [0], 1), ([-1], [0], 1), ([0, 1], [0], 2)]
+)
+def test_a_batch_that_would_end_the_process_is_not_made(room, lanes, starts, rows):
+    with pytest.raises(BadShape, match="cannot take"):
+        room.decode(lanes, starts, np.zeros(rows, np.int32))
+
+
+def test_a_batch_never_holds_tokens_and_embeddings_at_once(room):
+    embedded = room._batch.of(np.zeros((2, WIDTH), np.float32))
+    assert embedded.embd and not embedded.token
+    tokens = room._batch.of(np.zeros(2, np.int32))
+    assert tokens.token and not tokens.embd
+
+
+def test_positions_with_a_gap_or_fed_twice_are_refused_in_words(room):
+    room.decode([0], [0], prompt(1, 4))
+    for start in (2, 9):
+        with pytest.raises(EngineError, match=r"failed with -1: .*positions"):
+            room.decode([0], [start], prompt(1, 1))
+    assert room.span(0) == (0, 3)
+
+
+def test_a_full_lane_is_refused_in_words_and_can_be_cut_back(room):
+    assert room.length == 512  # rounded up to a multiple of 256
+    for at in range(0, 512, 64):
+        last = room.decode([0], [at], prompt(at, 64))
+    with pytest.raises(EngineError, match="failed with 1"):
+        room.decode([0], [512], prompt(1, 1))
+    room.cut(0, 448)
+    assert np.array_equal(room.decode([0], [448], prompt(448, 64)), last)
+
+
+def test_the_context_is_what_was_asked_for_although_llama_cpp_rounds_it(engine_of):
+    engine = engine_of(context=100)
+    lane = engine.open()
+    engine.prefill(lane, prompt(1, 100), ASK)
+    with pytest.raises(engines.LaneTooLong):
+        engine.step([lane], [blend(1)], [ASK])
+
+
+def test_logits_are_kept_although_llama_cpp_writes_over_them(engine_of):
+    engine = engine_of()
+    lane = engine.open()
+    engine.prefill(lane, prompt(1, 5), ASK)
+    first, copy = engine.logits(), engine.logits().copy()
+    engine.step([lane], [blend(1)], [ASK])
+    assert np.array_equal(first, copy) and not np.array_equal(first, engine.logits())
+
+
+def test_a_fork_at_any_place_repeats_the_bits_and_leaves_its_source_alone(engine_of):
+    engine = engine_of()
+    lane = engine.open()
+    engine.prefill(lane, prompt(4, 7), ASK)
+    told = steps(engine, lane, range(6))
+    for upto in (0, 1, 7, 9, 12):  # a part of a stream cannot be copied: llama.cpp would abort
+        branch = engine.fork(lane, upto)
+        if upto < 7:
+            engine.prefill(branch, prompt(4, 7)[upto:], ASK)
+        assert np.array_equal(steps(engine, branch, range(max(upto - 7, 0), 6)), told[max(upto - 7, 0) :])
+        engine.close(branch)
+    engine.rollback(lane, 8)
+    assert np.array_equal(steps(engine, lane, range(1, 6)), told[1:])
+
+
+def test_forks_of_forks_and_closed_sources_before_any_decode(engine_of):
+    """Copies wait for the next decode; until then streams are closed, moved, opened and copied again."""
+    engine = engine_of()
+    source, other = engine.open(), engine.open()
+    engine.prefill(source, prompt(4, 7), ASK)
+    engine.prefill(other, prompt(5, 9), ASK)
+    expected, different = steps(engine, source, range(3)), steps(engine, other, range(3))
+    first = engine.fork(source, 7)
+    second = engine.fork(first, 7)
+    engine.close(source)  # the last stream moves into its place
+    engine.close(first)
+    third = engine.fork(other, 9)
+    assert np.array_equal(steps(engine, second, range(3)), expected)
+    assert np.array_equal(steps(engine, third, range(3)), different)
+    engine.rollback(other, 9)
+    assert np.array_equal(steps(engine, other, range(3)), different)
+
+
+def test_streams_have_no_gaps_so_that_lanes_decode_together(engine_of):
+    engine = engine_of()
+    lanes = [engine.open() for _ in range(4)]
+    for lane in lanes:
+        engine.prefill(lane, prompt(lane, 4 + lane), ASK)
+    engine.close(lanes[1])
+    engine.close(lanes[0])
+    assert sorted(engine._streams.values()) == [0, 1]
+    rows = engine._room._batch.lanes
+    engine.step([lanes[2], lanes[3]], [blend(1)] * 2, [ASK] * 2)
+    assert rows[:2].tolist() == [0, 1]  # in any other order they would be two passes
+
+
+def test_lanes_outgrow_their_room_without_a_changed_bit(engine_of, monkeypatch):
+    """Forked and moved lanes too, whose copies are still due when the room is exchanged."""
+    ids = prompt(1, 700)
+    short = engine_of()
+    monkeypatch.setattr(llamacpp, "FIRST", 1024)
+    long = engine_of()
+    assert (short._room.length, long._room.length) == (512, 1024)
+    told = []
+    for engine in (short, long):
+        a, b = engine.open(), engine.open()
+        engine.prefill(a, prompt(2, 30), ASK)
+        engine.prefill(b, ids[:500], ASK)
+        engine.close(a)
+        c, d = engine.fork(b, 500), engine.fork(b, 20)
+        engine.prefill(c, ids[500:], ASK)
+        told.append(
+            [engine.logits(), steps(engine, b, range(20)), steps(engine, c, range(3)), steps(engine, d, range(3))]
+        )
+    assert short._room.length == 1024
+    assert all(np.array_equal(one, other) for one, other in zip(*told, strict=True))
+    assert short.memory().cache == long.memory().cache
+
+
+def test_a_room_that_does_not_fit_changes_nothing(engine_of, monkeypatch):
+    engine = engine_of()
+    lane = engine.open()
+    engine.prefill(lane, prompt(1, 500), ASK)
+    with monkeypatch.context() as patch:
+        patch.setattr(llamacpp, "free_memory", lambda: 1000)
+        with pytest.raises(OutOfMemory, match="close some lanes or shorten them"):
+            engine.prefill(lane, prompt(2, 100), ASK)
+    assert engine.length(lane) == 500
+    engine.prefill(lane, prompt(2, 100), ASK)
+
+
+def test_a_failed_pass_leaves_the_lanes_as_they_were(engine_of, monkeypatch):
+    engine = engine_of()
+    lanes = [engine.open(), engine.open()]
+    for lane in lanes:
+        engine.prefill(lane, prompt(lane, 600), ASK)
+    huge = Mixture(np.array([1, 2, 3]), np.array([3e38, -3e38, 1.0], np.float32), rescale=1e9)
+    with pytest.raises(EngineError, match="weights are too large"):
+        engine.step(lanes, [blend(1), huge], [ASK] * 2)
+    own = llama_cpp.llama_decode
+    replaced = {"llama_get_logits": lambda *_: None, "llama_decode": lambda *given: own(*given) or -3}
+    for name, function in replaced.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(llama_cpp, name, function)
+            with pytest.raises(EngineError, match="failed with"):
+                engine.step(lanes, [blend(1)] * 2, [ASK] * 2)
+            with pytest.raises(EngineError, match="failed with"):
+                engine.prefill(lanes[0], prompt(1, 9), ASK)
+    assert [engine.length(lane) for lane in lanes] == [600, 600]
+    assert [engine._room.span(engine._streams[lane]) for lane in lanes] == [(0, 599)] * 2
+    engine.step(lanes, [blend(1)] * 2, [ASK] * 2)
+
+
+def test_the_log_is_heard_after_a_garbage_collection(room):
+    room.decode([0], [0], prompt(1, 4))
+    gc.collect()
+    llamacpp_library._said.clear()
+    with pytest.raises(EngineError, match="positions"):
+        room.decode([0], [5], prompt(1, 1))
+    assert llamacpp_library.complaint() != "it did not say why"
+
+
+def test_a_lanes_bits_do_not_depend_on_other_lanes_at_a_fixed_count(engine_of):
+    """Also where another one is longer than the 256 cells by which llama.cpp rounds what it attends to."""
+    engine = engine_of()
+    lanes = [engine.open() for _ in range(4)]
+    told = []
+    for others in ((3, 4, 5), (30, 290, 600)):
+        for lane, length in zip(lanes, (9, *others), strict=True):
+            engine.rollback(lane, 0)
+            engine.prefill(lane, prompt(length, length), ASK)
+        for seed in range(5):
+            engine.step(lanes, [blend(seed), *(blend(len(told) + i) for i in range(3))], [ASK] * 4)
+            told.append(engine.logits()[0])
+    assert np.array_equal(told[:5], told[5:])
+
+
+def test_one_product_for_a_mixture_of_the_whole_vocabulary(engine_of):
+    engine = engine_of()
+    count = engine.info.vocab
+    whole = Mixture(np.arange(count)[::-1].astype(np.int32), np.random.default_rng(1).dirichlet(np.ones(count)))
+    rows = engine._blender._rows[:].astype(np.float64)
+    expected = whole.weights.astype(np.float64) @ rows[whole.ids]
+    assert engine._blender.fed([whole])[0] == pytest.approx(expected, abs=1e-5)
+    assert engine._blender._large_sum(whole) == pytest.approx(expected, abs=1e-5)
+    assert engine._blender.held() == 4 * count * WIDTH
+
+
+# Architectures
+
+
+def gemma(folder, arch):
+    """A tiny Gemma of some generation, with a window of 6 where it has one."""
+    head, blocks, random = WIDTH // HEADS, 2, np.random.default_rng(3)
+    tensors = weights(len(TOKENS), blocks)
+    del tensors["output.weight"]
+    meta = {f"{arch}.attention.key_length": head, f"{arch}.attention.value_length": head}
+    norms = {"gemma": {}, "gemma2": {}, "gemma3": {"attn_q_norm": head, "attn_k_norm": head}}[arch]
+    if arch != "gemma":
+        norms |= {"post_attention_norm": WIDTH, "post_ffw_norm": WIDTH}
+        meta[f"{arch}.attention.sliding_window"] = 6
+    for block in range(blocks):
+        for name, length in norms.items():
+            tensors[f"blk.{block}.{name}.weight"] = random.normal(1, 0.2, length).astype(np.float32)
+    return write(folder / f"{arch}.gguf", metadata(arch, blocks) | meta, tensors, arch=arch)
+
+
+@pytest.mark.parametrize(("arch", "scale"), [("gemma", 1.0), ("gemma2", 1.0), ("gemma3", 8.0)])
+def test_gemmas_scale_is_found_and_its_windows_can_be_rolled_back(engine_of, tmp_path, arch, scale):
+    engine = engine_of(gemma(tmp_path, arch), context=128)
+    assert (engine._blender.scale, engine.info.embedding_scale) == (scale, 8.0)
+    ids, lane = prompt(1, 40), engine.open()
+    by_id = [engine.prefill(lane, ids[:20], ASK)]
+    by_id += [engine.prefill(lane, ids[at : at + 1], ASK) for at in range(20, 40)]
+    engine.rollback(lane, 20)  # far behind the window, which a cache of the window alone would not have any more
+    assert engine._room.span(0) == (0, 19)
+    fed = [engine.step([lane], [Mixture.token(int(i))], [ASK])[0] for i in ids[20:]]
+    assert all(one.probs == pytest.approx(two.probs, abs=1e-5) for one, two in zip(by_id[1:], fed, strict=True))
+
+
+def test_embeddings_that_llama_cpp_does_not_take_for_its_tokens_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(llamacpp.Blender, "fed", lambda self, inputs: np.ones((len(inputs), WIDTH), np.float32))
+    with pytest.raises(UnsupportedModel, match="does not answer to its embeddings as to its tokens"):
+        LlamaEngine(GgufFile(tiny(tmp_path / "tiny.gguf")), "tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tokenizer.chat_template": None}, "no chat template"),
+        ({"tokenizer.ggml.model": "none"}, "it has no tokenizer"),
+        ({"llama.attention.causal": False}, "also looks ahead"),
+        ({"split.count": 3}, "merge them with llama-gguf-split first"),
+        ({"tokenizer.chat_template": "{% if"}, "chat template of tiny.gguf cannot be read"),
+    ],
+)
+def test_what_cannot_be_driven_by_embeddings_is_refused_by_name(tmp_path, changes, reason):
+    with pytest.raises(UnsupportedModel, match=reason):
+        LlamaEngine(GgufFile(tiny(tmp_path / "tiny.gguf", **changes)), "tiny")
+
+
+def test_per_layer_embeddings_are_refused(tmp_path):
+    tensors = weights(len(TOKENS)) | {"per_layer_token_embd.weight": np.zeros((len(TOKENS), 8), np.float32)}
+    with pytest.raises(UnsupportedModel, match="per-layer embeddings"):
+        LlamaEngine(GgufFile(write(tmp_path / "tiny.gguf", metadata(), tensors)), "tiny")
+
+
+# Broken and hostile files
+
+
+def opened(path, tmp_path):
+    """What opening a file says: nothing where it works."""
+    try:
+        load(SimpleNamespace(name=path.name, kind="gguf", path=path), EngineOptions()).release()
+    except (UnsupportedModel, OutOfMemory) as refusal:
+        return str(refusal)
+    return ""
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUPERPOSE_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_file_is_tried_once_in_a_process_of_its_own(tmp_path, cached, monkeypatch):
+    path, calls, own = tiny(tmp_path / "tiny.gguf"), [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *given, **more: calls.append(given) or own(*given, **more))
+    assert opened(path, tmp_path) == opened(path, tmp_path) == ""
+    assert len(calls) == 1
+    tiny(path, **{"general.name": "changed"})
+    assert opened(path, tmp_path) == "" and len(calls) == 2
+
+
+def test_a_file_cut_short_anywhere_is_one_sentence(tmp_path, cached):
+    whole = tiny(tmp_path / "whole.gguf").read_bytes()
+    path = tmp_path / "cut.gguf"
+    for size in [*range(0, 64, 7), *range(64, len(whole), len(whole) // 60), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        assert opened(path, tmp_path) in (
+            "cut.gguf is empty", "cut.gguf is broken or not complete", "cut.gguf is not a GGUF file",
+        )  # fmt: skip
+
+
+def test_spoilt_bytes_never_end_the_process(tmp_path, cached):
+    """A byte of the header changed: mostly refused, sometimes (a name, a number) still a model; one sentence always."""
+    whole = bytearray(tiny(tmp_path / "whole.gguf", blocks=1).read_bytes())
+    header, random, path, refused = (
+        GgufFile(tmp_path / "whole.gguf")._at,
+        np.random.default_rng(5),
+        tmp_path / "x.gguf",
+        0,
+    )
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        for at in random.integers(4, header, random.integers(1, 4)):
+            spoilt[at] = random.integers(256)
+        path.write_bytes(spoilt)
+        try:
+            GgufFile(path)
+        except UnsupportedModel as refusal:
+            refused += 1
+            assert "\n" not in str(refusal)
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"llama.attention.head_count": 0},
+        {"llama.attention.head_count": 7},
+        {"llama.attention.head_count_kv": 0},
+        {"llama.block_count": 70000},
+        {"llama.embedding_length": 0},
+        {"llama.feed_forward_length": 1},
+        {"llama.rope.dimension_count": 7},
+        {"llama.context_length": 0},
+        {"tokenizer.ggml.tokens": ["a"]},
+        {"tokenizer.ggml.tokens": [*TOKENS[:-1], "<s>"]},
+        {"tokenizer.ggml.token_type": [1, 2]},
+        {"tokenizer.ggml.merges": ["zzz qqq", "x"]},
+        {"tokenizer.ggml.model": "nonsense"},
+        {"tokenizer.ggml.pre": "nonsense"},
+        {"tokenizer.ggml.eos_token_id": 4000000000},
+        {"general.architecture": "nonsense"},
+    ],
+    ids=str,
+)
+def test_nonsense_in_a_file_is_one_sentence_or_works(tmp_path, cached, changes):
+    said = opened(tiny(tmp_path / "odd.gguf", **changes), tmp_path)
+    assert "\n" not in said and len(said) < 400
+    assert not said or said.startswith("odd.gguf")
+
+
+def test_a_crash_of_llama_cpp_is_told_and_does_not_end_this_process(tmp_path, cached, monkeypatch):
+    code = "import os, sys; print('/a/b/ggml.c:1: GGML_ASSERT(x > 0) failed', file=sys.stderr); os.abort()"
+    monkeypatch.setattr(sys, "orig_argv", sys.orig_argv)
+    own = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda words, **more: own([sys.executable, "-c", code], **more))
+    said = opened(tiny(tmp_path / "odd.gguf"), tmp_path)
+    assert said == "odd.gguf cannot be loaded: llama.cpp crashed on it (ggml.c:1: GGML_ASSERT(x > 0) failed)"
+    assert not any((cache_dir() / "gguf/tried").glob("*"))
+
+
+def test_a_signal_without_words_is_named():
+    assert llamacpp_child._sentence("x", -11, "") == "x cannot be loaded: llama.cpp crashed on it (SIGSEGV)"
+
+
+# Which engine opens what
+
+
+def test_a_gguf_file_picks_llama_cpp_and_the_demo_model_stays_with_torch(tmp_path):
+    assert engines._choice("gguf", demo=False) == "llamacpp"
+    assert engines._choice("gguf", demo=True) == engines._choice("folder", demo=False) == "torch"
+    assert engines._choice("toy", demo=False) == "toy"
+
+
+def test_without_torch_the_demo_model_is_llama_cpps_and_without_llama_cpp_all_is_torchs(monkeypatch):
+    find = engines.importlib.util.find_spec
+    absent = "torch"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == absent else find(name))
+    assert engines._choice("gguf", demo=True) == "llamacpp"
+    absent = "llama_cpp"
+    assert engines._choice("gguf", demo=False) == engines._choice("gguf", demo=True) == "torch"
+
+
+def test_an_engine_that_is_not_installed_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "superpose.engines.llamacpp", None)
+    with pytest.raises(UnsupportedModel, match=r"needs the package .*: install superpose\[llamacpp\]"):
+        open_engine(DEMO, EngineOptions(engine="llamacpp"))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        ("folder", {}, "is not a .gguf file, which is all that the llamacpp engine can read"),
+        ("file", {"device": "cuda"}, "runs on the cpu, not on 'cuda': try --engine torch"),
+        ("file", {"dtype": "float32"}, "computes with the file's own numbers: leave out --dtype"),
+    ],
+)
+def test_words_that_do_not_go_with_it_are_refused(tmp_path, model, options, reason):
+    path = tiny(tmp_path / "tiny.gguf")
+    files = SimpleNamespace(name=model, kind="gguf" if model == "file" else "folder", path=path)
+    with pytest.raises(UnsupportedModel, match=reason):
+        load(files, EngineOptions(**options))
+
+
+def test_it_works_without_torch():
+    """Importing it, which a machine with superpose[llamacpp] alone must be able to."""
+    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import superpose.engines.llamacpp"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_the_fingerprint_follows_the_weights(tmp_path):
+    before = GgufFile(tiny(tmp_path / "one.gguf")).fingerprint()
+    tensors = weights(len(TOKENS), 2)
+    tensors["blk.1.ffn_down.weight"][0, 0] += 1
+    assert GgufFile(tiny(tmp_path / "two.gguf")).fingerprint() == before
+    assert GgufFile(write(tmp_path / "three.gguf", metadata(blocks=2), tensors)).fingerprint() != before
+
+
+def test_rows_are_those_of_ggufs_own_reader(tmp_path):
+    ids = np.array([5, 0, 5, 200], np.int32)
+    for kind in (Kind.F32, Kind.F16, Kind.Q8_0, Kind.Q4_1):
+        path = write(tmp_path / "tiny.gguf", metadata(), weights(len(TOKENS)), kind)
+        table = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
+        rows = GgufFile(path).rows("token_embd.weight")
+        assert np.array_equal(rows[ids], gguf.quants.dequantize(table.data, table.tensor_type)[ids])
+    assert json.dumps(GgufFile(path).meta["llama.block_count"]) == "1"
