@@ -35,7 +35,7 @@ from superpose.engines.chat import marker
 from superpose.engines.pace import Pace
 from superpose.engines.readout import check_ask
 from superpose.engines.torch_engine_blend import Blender
-from superpose.engines.torch_engine_cache import ATTENTION, BUCKET, Slots
+from superpose.engines.torch_engine_cache import BUCKET, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
 from superpose.engines.torch_engine_gguf import to_folder
 from superpose.engines.torch_engine_linear import pack
@@ -82,7 +82,7 @@ class TorchEngine:
         with self._guard([]):
             trial = TorchTrial(model, label, vocab)
             facts = fingerprint(model, tokenizer)
-            model.set_attn_implementation(ATTENTION)
+            self._slots.attend(model)
             parameters = model.num_parameters()  # before packing hides them
             layout = "packed" if pack(model) else "plain"
             self._weights = held(model)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
 from superpose.engines.torch_engine_memory import free_bytes
@@ -28,6 +29,7 @@ class Plan:
 
     rows = slice(0, 0)  # of this pass
     kv = 0  # columns seen
+    groups: tuple[tuple[slice, int], ...] = ()  # neighbouring rows of a step, and the columns each of them sees
     columns = slice(0, 0)  # written by a pass over one row
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by a step of several rows
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
@@ -98,6 +100,12 @@ class Slots:
         self.cache = Cache(layers=list(self._layers))
         self.row: dict[int, int] = {}  # of each lane
         self.length: dict[int, int] = {}  # of each lane: how many columns are its own
+
+    def attend(self, model: PreTrainedModel) -> None:
+        """Makes the model's attention the one below. Not every model hands options on to it, so its modules do."""
+        for module in model.modules():
+            module.superpose_plan = self._plan
+        model.set_attn_implementation(ATTENTION)
 
     def open(self, lane: int) -> None:
         """Gives a lane the first free row."""
@@ -173,9 +181,12 @@ class Slots:
         plan, first = self._plan, self.row[lanes[0]]
         plan.rows, plan.kv = slice(first, first + len(lanes)), _ceil(max(starts) + steps)
         self._reserve(plan.kv)
+        plan.groups = ()
         if len(lanes) == 1:
             plan.columns, plan.scatter = slice(starts[0], starts[0] + steps), None
             return torch.arange(starts[0], starts[0] + steps, device=device)[None]
+        if device.type == "cpu":
+            plan.groups = _groups([_ceil(at + 1) for at in starts])
         columns = torch.tensor(starts, device=device)  # [n]
         plan.scatter = torch.arange(first, first + len(lanes), device=device), columns
         return columns[:, None]
@@ -232,19 +243,37 @@ class Slots:
 
 
 def attention(
-    module: torch.nn.Module,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
+) -> tuple[Tensor, None]:
+    """Masked attention [n, T, heads, d] of `query` [n, heads, T, d] over `key`, `value` [n, heads_kv, kv, d].
+
+    In a step on a CPU each row sees as many columns as alone, whatever its neighbours hold: a long lane does not slow
+    the others, nor does it change their last bits, as masked columns do in some kernels.
+    """
+    plan: Any = module.superpose_plan
+    groups = plan.groups
+    if len(groups) < 2:
+        return _attend(query, key, value, attention_mask, **options), None
+    parts = [
+        _attend(query[rows], key[rows, :, :kv], value[rows, :, :kv], attention_mask[rows, ..., :kv], **options)
+        for rows, kv in groups
+    ]
+    return torch.cat(parts), None
+
+
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor,
+    mask: Tensor,
     *,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     position_bias: Tensor | None = None,
     **_: Any,
-) -> tuple[Tensor, None]:
-    """Masked attention [n, T, heads, d] of `query` [n, heads, T, d] over `key`, `value` [n, heads_kv, kv, d].
+) -> Tensor:
+    """`attention` of rows that all see `kv` columns.
 
     Query heads that share a key are packed, so that keys are never repeated in memory: side by side as if they
     were positions in a step, and with the heads as the batch in a prefill, which is over one row.
@@ -259,7 +288,7 @@ def attention(
         scores = scores.view(n, heads, steps, -1) * (d**-0.5 if scaling is None else scaling)
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        scores = scores + attention_mask
+        scores = scores + mask
         if s_aux is not None:  # a sink a head: takes its share of attention and gives nothing
             scores = torch.cat([scores, s_aux.view(1, heads, 1, 1).expand(n, heads, steps, 1)], dim=-1)
         shares = scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]].to(value.dtype)
@@ -270,14 +299,23 @@ def attention(
             # The CPU kernel's buffers are aligned for an even number of queries only, and MKL rounds by alignment:
             # without this a lane's last bits would depend on how many others there are.
             packed = pad(packed, (0, 0, 0, 1))
-        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)[:, :, :group]
+        mixed = scaled_dot_product_attention(packed, key, value, mask, scale=scaling)[:, :, :group]
     elif n == 1:
         packed = query.reshape(heads_kv, group, steps, d)
         key, value = (shared[0, :, None].expand(-1, group, -1, -1) for shared in (key, value))
-        mixed = scaled_dot_product_attention(packed, key, value, attention_mask, scale=scaling)
+        mixed = scaled_dot_product_attention(packed, key, value, mask, scale=scaling)
     else:
         raise ValueError("a pass is one step of many rows, or many steps of one row")
-    return mixed.reshape(n, heads, steps, -1).transpose(1, 2), None
+    return mixed.reshape(n, heads, steps, -1).transpose(1, 2)
+
+
+def _groups(columns: Sequence[int]) -> tuple[tuple[slice, int], ...]:
+    """Neighbouring rows that see equally many `columns`, and how many."""
+    found, end = [], 0
+    for seen, rows in groupby(columns):
+        first, end = end, end + len(list(rows))
+        found.append((slice(first, end), seen))
+    return tuple(found)
 
 
 def _grown(stored: Tensor, rows: int, columns: int) -> Tensor:
