@@ -172,6 +172,7 @@ def test_a_stream_that_the_browser_gives_up_is_opened_again(lab: Lab) -> None:
 def test_an_unknown_run_says_so(lab: Lab) -> None:
     lab.open("/run/nowhere?step=3")
     expect(lab.status).to_contain_text("no such run")
+    expect(lab.page.get_by_text("waits for its turn")).to_have_count(0)
     expect(lab.stop).to_be_disabled()
     lab.errors.clear()  # the browser reports the 404
 

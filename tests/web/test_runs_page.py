@@ -284,6 +284,10 @@ def test_a_live_run_is_kept_fresh_and_not_deleted(shelf: Shelf) -> None:
     expect(shelf.page.get_by_role("main").get_by_role("alert")).to_contain_text("cancel it first")
     shelf.refused()
     expect(row).to_be_visible()
+    shelf.ask("POST", f"/api/runs/{run}/pause")
+    paused = row.get_by_role("img", name="paused")
+    expect(paused).to_be_visible()
+    assert paused.evaluate("e => e.getClientRects()[0].height") < 24  # in one line
     shelf.ask("POST", f"/api/runs/{run}/cancel")
     expect(row.get_by_role("img", name="cancelled")).to_be_visible()
     assert steps.inner_text().replace("\u202f", "") == str(len(shelf.record(run)["steps"]))
