@@ -25,15 +25,20 @@ STATIC = ROOT / "src/superpose/static/index.html"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a lab with an empty data folder."""
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the lab, empty at first."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def server(data: Path) -> Iterator[str]:
+    """The address of a lab."""
     if not STATIC.is_file():
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         say("the page is not built: run `npm run build` in web/, or python3 dev.py test")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    data = tmp_path_factory.mktemp("lab")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SUPERPOSE_DATA": str(data)}
     command = [sys.executable, "-m", "superpose", "serve", "--model", "toy", "--no-browser", "--port", str(port)]
     log = data / "server.log"

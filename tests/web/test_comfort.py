@@ -101,11 +101,11 @@ def copied(lab: Lab, what: str) -> str:
     return found
 
 
-def executed(command: list[str], script: str, folder: Path) -> str:
+def executed(command: list[str], script: str, folder: Path, data: Path | None = None) -> str:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "src"),
-        "SUPERPOSE_DATA": str(folder),
+        "SUPERPOSE_DATA": str(data or folder),
         "HISTFILE": "/dev/null",
     }
     environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
@@ -120,6 +120,11 @@ def recipe(record: dict[str, Any]) -> dict[str, Any]:
 
 def luck(record: dict[str, Any]) -> list[tuple[int, ...]]:
     return [(step["token"]["id"], *(fed["id"] for fed in step["fed"])) for step in record["steps"]]
+
+
+def told(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """All of the steps but the time they took."""
+    return [{**step, "t_ms": 0} for step in record["steps"]]
 
 
 @pytest.fixture
@@ -153,7 +158,7 @@ def test_copies_start_the_same_run_again(lab: Lab, terminal: Path, number: int) 
     assert (recipe(record), luck(record)) == (recipe(first), luck(first))
 
 
-def test_the_copies_of_a_branch_name_it(lab: Lab, terminal: Path) -> None:
+def test_the_copies_of_a_branch_make_it_again(lab: Lab, terminal: Path, data: Path) -> None:
     parent = created(lab, {"user": "What?", "T_e": 6, "T_total": 9, "seed": 3})
     ids = [fed["id"] for fed in parent["steps"][2]["fed"][:2]]
     fork = {"run": parent["id"], "step": 2, "mixture": {"ids": ids, "weights": [0.25, 0.75], "combine": "sum"}}
@@ -161,9 +166,12 @@ def test_the_copies_of_a_branch_name_it(lab: Lab, terminal: Path) -> None:
     made = json.loads(executed(["bash"], copied(lab, "Copy as curl"), terminal))
     again = lab.open(f"/run/{made['id']}").done()
     assert (recipe(again), luck(again)) == (recipe(child), luck(child))
-    command = copied(lab, "Copy as CLI")  # only a server's own data folder has the parent
-    (said,) = re.findall(r"'--fork=([^']+)' --", command)
-    assert json.loads(said) == child["spec"]["fork"]
+    assert told(again) == told(child)
+    command = copied(lab, "Copy as CLI").replace(" -- ", " --json -- ")
+    record = json.loads(executed(["bash"], command, terminal, data))  # only the server's own data folder has the parent
+    assert record["spec"] == child["spec"]
+    assert told(record) == told(child) and record["replay"] == child["replay"]
+    assert (record["text"], record["thinking"], record["answer"]) == (child["text"], child["thinking"], child["answer"])
 
 
 def test_the_form_is_copied_while_there_is_no_run(lab: Lab, terminal: Path) -> None:
