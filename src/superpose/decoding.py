@@ -56,7 +56,10 @@ def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> 
     """
     spec, strategy = work.spec, work.spec.strategy
     if not past.prompt:
-        raise BadInput("fork.run", "the run to branch from has not started: it has nothing to begin with")
+        raise BadInput(
+            "fork.run",
+            "the run to branch from has not started or does not tell its prompt: there is nothing to begin with",
+        )
     if past.prompt != work.prompt.token_ids:
         raise BadInput(
             "model", f"{info.model} reads the prompt as other tokens than the parent's model did; a fork needs the same"

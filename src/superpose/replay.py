@@ -45,25 +45,31 @@ class Past(NamedTuple):
 def cut(events: Iterable[Event], step: int) -> Past:
     """What a run had done before step `step`. Raises BadInput when it did not get that far.
 
-    The end of a phase belongs to what follows it, and without a step that follows only the end of thinking counts.
+    The end of a phase belongs to what follows it, and without a step that follows only the end of thinking counts. A
+    fork has its parent's steps before it has started: then the events are read on until they tell the prompt.
     """
     prompt: list[int] = []
     kept: list[Event] = []
+    following: Event | None = None
     count = 0
     for event in events:
         match event["type"]:
-            case "run_started":
+            case "run_started" if event["prompt"]:  # an imported file may not tell it
                 prompt = event["prompt"]["token_ids"]
-            case "step":
-                if event["step"] == step:
-                    return Past(prompt, kept, event)
+            case "step" if event["step"] == step:
+                following = event
+            case "step" if following is None:
                 kept.append(event)
                 count += 1
-            case "phase_ended" if event["phase"] == "thinking" and event["ended_by"] != "cancelled":
+            case "phase_ended" if (
+                following is None and event["phase"] == "thinking" and event["ended_by"] != "cancelled"
+            ):
                 kept.append(event)
+        if following is not None and prompt:
+            break
     if step > count:
         raise BadInput("fork.step", f"fork.step must be at most {count}, the steps that the run has; got {step}")
-    return Past(prompt, kept, None)
+    return Past(prompt, kept, following)
 
 
 def relabelled(past: Past, could_think: bool, child: Strategy, T_e: int) -> Past:

@@ -72,7 +72,7 @@ class Runner:
                 parent = self.store.spec(spec.fork.run)
             except UnknownRun as error:
                 raise BadInput("fork.run", f"there is no run {clip(spec.fork.run)!r} to branch from") from error
-            past = cut(self.store.past(spec.fork.run, spec.fork.step), spec.fork.step)
+            past = cut(self.store.past(spec.fork.run), spec.fork.step)
             work = branch(work, past, parent, info)
             events = copies(work.past or past, parent["seed"])
         with self._door:

@@ -277,16 +277,12 @@ class Store:
         spec: dict[str, Any] = json.loads(self._row(run)["spec"])
         return spec
 
-    def past(self, run: str, step: int) -> Iterator[Event]:
-        """A run's events up to and with its step of this number, read in parts."""
+    def past(self, run: str) -> Iterator[Event]:
+        """A run's events in order, read in parts, as far as they are asked for."""
         after = 0
         while batch := self.events([run], after):
-            for stored in batch:
-                event = json.loads(stored.data)
-                yield event
-                if event["type"] == "step" and event["step"] >= step:
-                    return
-                after = stored.position
+            yield from (json.loads(stored.data) for stored in batch)
+            after = batch[-1].position
 
     def steps(self, run: str, at: int, most: int) -> list[Event]:
         """A run's steps from number `at` on, at most so many."""

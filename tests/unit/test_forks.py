@@ -65,6 +65,8 @@ def test_forks_of_forks_keep_their_luck_and_outlive_their_parents(lab):
     child = fork(runner, store, parent["id"], 10, {"ids": [65], "weights": [1]}, seed=99)
     assert child["steps"][9]["noise_seed"] == 3  # noise of the copied steps is the parent's
     grandchild = fork(runner, store, child["id"], 20)
+    earlier = fork(runner, store, child["id"], 4, seed=3)  # before the child has a step of its own
+    assert told(earlier) == told(parent)
     store.delete(parent["id"])
     again = fork(runner, store, child["id"], 20)
     for each in (grandchild, again):
