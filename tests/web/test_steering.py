@@ -40,6 +40,9 @@ def child_of(lab: Lab, parent: dict[str, Any], step: int = STEP) -> dict[str, An
     """The record of the child that the page went to."""
     expect(lab.page).not_to_have_url(re.compile(parent["id"]))
     expect(lab.page).to_have_url(re.compile(rf"[?&]step={step}\b"))
+    expect(lab.page.locator(".origin")).to_contain_text(
+        f"at step {step}"
+    )  # until then it may still say of the parent: done
     child = lab.done()
     fork: dict[str, Any] = child["spec"]["fork"]
     assert (fork["run"], fork["step"]) == (parent["id"], step)
@@ -365,6 +368,28 @@ def test_the_tree_lists_the_family_and_leads_to_a_comparison(lab: Lab) -> None:
     lab.page.keyboard.press("Enter")
     expect(lab.page).to_have_url(re.compile(f"/run/{parent['id']}"))
     expect(items.nth(0)).to_have_attribute("aria-current", "page")
+
+
+def test_the_tree_grows_when_another_tab_or_somebody_else_branches(lab: Lab) -> None:
+    parent = finished(lab)
+    items = lab.inspector.get_by_role("treeitem")
+    page = lab.page.context.new_page()
+    other = type(lab)(page, lab.url).open(f"/run/{parent['id']}?step={STEP}")
+    expect(other.status).to_contain_text("done")
+    other.inspector.get_by_role("button", name="Branch here").click()
+    other.inspector.get_by_role("button", name=f"Branch at step {STEP}").click()
+    child = child_of(other, parent)
+    expect(items).to_have_count(2)
+    expect(items.nth(1)).to_contain_text(child["id"])
+    for at in (2, 3):
+        made = lab.page.request.post(f"{lab.url}/api/runs/{child['id']}/fork", data={"step": at})
+        assert made.status == 201, made.text()
+    lab.page.wait_for_timeout(300)
+    expect(items).to_have_count(2)  # nobody told this tab, and it does not keep asking
+    lab.page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(items).to_have_count(4)
+    assert other.errors == []
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1440, 390])

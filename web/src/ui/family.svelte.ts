@@ -6,14 +6,34 @@ import { get } from './api.ts';
 
 class Family {
   runs = $state.raw<Relative[]>([]);
+  private readonly tabs = new BroadcastChannel('superpose.family');
 
-  /** Reads the family of a run; without an answer there is none to show. */
-  async load(run: string): Promise<void> {
-    try {
-      this.runs = (await get<Tree>(`/api/runs/${encodeURIComponent(run)}/family`)).runs;
-    } catch {
-      this.runs = [];
-    }
+  /**
+   * Reads the family of a run: now, when another tab has branched from it, and when its reader comes back to this one.
+   * Until the answer is called; without an answer of the server there is none to show.
+   */
+  follow(run: string): () => void {
+    let over = false;
+    const read = async (): Promise<void> => {
+      const found = await get<Tree>(`/api/runs/${encodeURIComponent(run)}/family`).catch(() => null);
+      if (!over) this.runs = found?.runs ?? [];
+    };
+    const hear = ({ data }: MessageEvent<string>): void => {
+      if (this.find(data)) void read();
+    };
+    this.tabs.addEventListener('message', hear);
+    window.addEventListener('focus', read);
+    void read();
+    return () => {
+      over = true;
+      this.tabs.removeEventListener('message', hear);
+      window.removeEventListener('focus', read);
+    };
+  }
+
+  /** Tells other tabs that a run has a new child. */
+  grown(parent: string): void {
+    this.tabs.postMessage(parent);
   }
 
   find(run: string): Relative | null {

@@ -4,6 +4,7 @@ import type { Created } from '../core/api.d.ts';
 import type { Fork } from '../core/events.ts';
 import { changesOf, ownOf, settingsOf } from '../core/steer.ts';
 import { post, Problem } from './api.ts';
+import { family } from './family.svelte.ts';
 import { form } from './form.svelte.ts';
 import { lab } from './lab.svelte.ts';
 
@@ -51,6 +52,7 @@ class Steering {
     try {
       const { id } = await post<Created>(`/api/runs/${encodeURIComponent(parent)}/fork`, { ...changes, step, mixture });
       this.close();
+      family.grown(parent);
       lab.visit(id, step);
     } catch (error) {
       this.refused = error instanceof Problem ? error.message : String(error);
