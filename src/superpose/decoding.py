@@ -48,6 +48,11 @@ class Plan(NamedTuple):
     past: Past | None = None  # what a fork begins with
     state: State = "new"  # how the strategy's state of a fork is come by
 
+    @property
+    def positions(self) -> int:
+        """What its lane holds at most."""
+        return len(self.prompt.token_ids) + len(self.transition) + self.spec.T_total
+
 
 def branch(work: Plan, past: Past, parent: dict[str, Any], info: EngineInfo) -> Plan:
     """The plan of a fork; `parent` is its parent's spec.
@@ -106,14 +111,15 @@ def plan(spec: RunSpec, info: EngineInfo, tokenizer: Tokenizer) -> Plan:
         transition = tokenizer.encode_template(spec.transition_text) if thinks and spec.transition_text else []
     except ValueError as refused:
         raise BadInput("user", str(refused)) from refused
-    over = len(prompt.token_ids) + len(transition) + spec.T_total - info.context
+    work = Plan(spec, prompt, transition)
+    over = work.positions - info.context
     if over > 0:
         raise BadInput(
             "user",
             f"the prompt is {len(prompt.token_ids)} tokens long; with T_total {spec.T_total} and the transition "
             f"that is {over} tokens over the model's context of {info.context}",
         )
-    return Plan(spec, prompt, transition)
+    return work
 
 
 def _reads(spec: RunSpec) -> tuple[int, float]:

@@ -126,6 +126,7 @@ class EngineInfo:
     checks: tuple[str, ...]  # the self-check in words
     parameters: int = 0  # of the model; 0 = unknown
     embedding_scale: float = 1.0  # what the embedding module multiplies the rows of its table by
+    chunk: int = 512  # positions of one pass of a prefill; fixed, so that no result depends on load
 
 
 class Engine(Protocol):
@@ -153,12 +154,20 @@ class Engine(Protocol):
         """Appends token ids [T] or mixtures to a lane; answers with the belief after the last one."""
         ...
 
+    def beliefs(self, asks: Sequence[Readout]) -> list[Distribution]:
+        """The belief after the last prefill as other lanes ask for it, one each; before any other prefill or step."""
+        ...
+
     def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """Appends one mixture to each named lane in one forward pass; a belief per lane, in that order."""
         ...
 
     def fork(self, src: int, upto: int) -> int:
         """A new lane that holds positions [0, upto) of `src`."""
+        ...
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether the device's memory holds lanes that grow to these lengths. Any thread may ask."""
         ...
 
     def rollback(self, lane: int, upto: int) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import takewhile
 
 import numpy as np
 
 from superpose.decoding import Decoder, Plan
+from superpose.events import Event
 from superpose.recorded import Recorded
 from superpose.types import Distribution, IntArray, Mixture
 
@@ -57,12 +59,34 @@ class Live:
     @property
     def loaded(self) -> bool:
         """Whether its lane holds all that it begins with."""
-        return self.read == len(self.work.prompt.token_ids) + len(self.recorded)
+        return self.ahead == 0
 
     @property
     def left(self) -> int:
         """Steps that it still makes at most."""
         return self.work.spec.T_total + len(self.work.transition) - (self.decoder.step if self.decoder else 0)
+
+    @property
+    def ahead(self) -> int:
+        """Inputs of prompt and record that its lane still lacks."""
+        return len(self.work.prompt.token_ids) + len(self.recorded) - self.read
+
+    def is_twin(self, other: Live) -> bool:
+        """Whether it has read nothing, and is to read the other's prompt and no more."""
+        fresh = self.read == 0 and self.work.past is None and self.belief is None
+        return fresh and self.work.prompt.token_ids == other.work.prompt.token_ids
+
+    def shares(self, other: Live, chunk: int) -> int:
+        """How many inputs of another's lane are to the bit those that it would read itself.
+
+        That is whole chunks of the prompt, short of its last token (whose belief is its own), or before a record all
+        of the same prompt.
+        """
+        mine, theirs = self.work.prompt.token_ids, other.work.prompt.token_ids
+        if self.recorded and mine == theirs and other.read >= len(mine):
+            return len(mine)
+        pairs = zip(mine[:-1], theirs[: other.read], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // chunk * chunk
 
     def unread(self, most: int) -> IntArray | list[Mixture]:
         """The next inputs of the prompt [n] int32, or of the record."""
@@ -72,6 +96,18 @@ class Live:
         part = self.recorded.part(self.read - len(prompt), most)
         self.fed = part[-1]
         return part
+
+    def loads(self) -> list[Event]:
+        """The event of a prompt that was read, the first time that it was."""
+        if self.prefilled:
+            return []
+        self.prefilled = time.perf_counter()
+        return [{"type": "prefilled", "prefill_s": self.timing()["prefill_s"]}]
+
+    def believes(self, belief: Distribution) -> None:
+        """Takes the first belief to go on with; its clock starts."""
+        self.belief = belief
+        self.last = self.ready = time.perf_counter()
 
     def give_up(self) -> int | None:
         """Forgets its lane, which is to be closed; what it holds must be fed anew."""

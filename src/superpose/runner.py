@@ -1,8 +1,9 @@
 """Drives many decoders over the lanes of one engine: queue, pause, cancel, forks, one forward pass for all.
 
 One thread owns the engine. Each turn it admits queued runs, reads one chunk of one new prompt (or of what a fork
-begins with), writes the events of all live lanes in one transaction and feeds all their mixtures in one step. A run's
-failure is its own. A paused run keeps its lane for a while; then it goes on by feeding what it recorded again.
+begins with), writes the events of all live lanes in one transaction and feeds all their mixtures in one step. So live
+lanes wait for one chunk at most, and what several prompts begin with is read once. A run's failure is its own. A paused
+run keeps its lane for a while; then it goes on by feeding what it recorded again.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from superpose.decoding import Advance, Decoder, StrategyFailed, TokenTexts, branch, plan, repetition, setting
-from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory
+from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory, Readout
 from superpose.events import Event, State
 from superpose.live import Live
 from superpose.problems import BadInput, clip
@@ -28,7 +30,6 @@ from superpose.spec import RunSpec
 from superpose.store import Feed, Store, UnknownRun
 from superpose.types import Distribution, Mixture
 
-CHUNK = 512  # inputs read between two steps of the live lanes: bounds their stall
 PACE = 0.1  # share of a new step in the pace
 HOLD_S = 300.0  # for which a paused run keeps its lane, unless another run needs it
 STOPPED = "superpose was stopped while this run was live; what it had is kept"
@@ -75,6 +76,11 @@ class Runner:
             past = cut(self.store.past(spec.fork.run), spec.fork.step)
             work = branch(work, past, parent, info)
             events = copies(work.past or past, parent["seed"])
+        if not self.engine.fits([work.positions]):
+            raise BadInput(
+                "T_total",
+                f"the memory of {info.device} cannot hold {work.positions} tokens of {info.model}; lower T_total",
+            )
         with self._door:
             if self._closing:
                 raise BadInput("model", f"model {info.model!r} is being unloaded; load it again")
@@ -192,7 +198,8 @@ class Runner:
         self._settle()
         self._admit()
         active = [live for live in self._live if live.active]
-        reading = next((live for live in active if not live.loaded), None)
+        # The least unread first: a short prompt does not wait for a long one.
+        reading = min((live for live in active if not live.loaded), key=lambda live: live.ahead, default=None)
         if reading is not None:
             self._guard([reading], lambda: self._read(reading))
         self._step([live for live in active if live.loaded and live.lane is not None])
@@ -247,13 +254,15 @@ class Runner:
             self._leave(live)
 
     def _admit(self) -> None:
-        """Gives queued runs a lane, in order, while there are any."""
+        """Gives queued runs a lane, in order, while there are any and memory for all that their lanes may hold."""
         while True:
             with self._wake:
                 live = next((live for live in self._queue if live.active), None)
             if live is None:
                 return
             try:
+                if self._live and not self.engine.fits([other.work.positions for other in [live, *self._live]]):
+                    raise LanesFull
                 live.lane = self.engine.open()
             except LanesFull:
                 waiting = [other for other in self._live if not other.active]
@@ -301,34 +310,72 @@ class Runner:
 
     def _read(self, live: Live) -> None:
         """Feeds one chunk of the prompt or of a record; the last one gives the belief to go on with."""
-        if live.decoder is None:
-            live.decoder = Decoder(live.work, self.engine.info, self.engine.tokenizer, self._texts)
+        decoder = self._prepare(live)
+        if live.read == 0:
+            self._share(live)
         assert live.lane is not None
-        inputs = live.unread(CHUNK)
-        ask = live.decoder.ask()
+        inputs = live.unread(self.engine.info.chunk)
         past = live.work.past if live.belief is None else None
         checked = past.following if past is not None else None
+        ask = decoder.ask()
         temperature = ask.temperature if past is None or checked is None else past.temperature
         belief = self.engine.prefill(live.lane, inputs, ask._replace(temperature=temperature))
         live.read += len(inputs)
         if not live.loaded:
             return
-        batch: list[Event] = []
-        if not live.prefilled:
-            live.prefilled = time.perf_counter()
-            batch.append({"type": "prefilled", "prefill_s": live.timing()["prefill_s"]})
+        batch = [(live.run, event) for event in live.loads()]
         if live.belief is not None:  # the lane was given up in a pause; what it believed is known
-            batch.append(self._replayed(live, difference(belief, live.belief), "kept"))
+            batch.append((live.run, self._replayed(live, difference(belief, live.belief), "kept")))
             live.awake()
         else:
+            twins = [] if live.recorded else self._twins(live)
             if past is not None:
                 error = None if checked is None else difference(belief, belief_of(checked))
-                batch.append(self._replayed(live, error, live.decoder.state))
+                batch.append((live.run, self._replayed(live, error, decoder.state)))
             if temperature != ask.temperature:
                 belief = self._anew(live)
-            live.belief = belief
-            live.last = live.ready = time.perf_counter()
-        self.store.append([(live.run, event) for event in batch])
+            live.believes(belief)
+            batch += [(twin.run, event) for twin in twins for event in twin.loads()]
+        self.store.append(batch)
+
+    def _prepare(self, live: Live) -> Decoder:
+        if live.decoder is None:
+            live.decoder = Decoder(live.work, self.engine.info, self.engine.tokenizer, self._texts)
+        return live.decoder
+
+    def _share(self, live: Live) -> None:
+        """Begins with what another lane holds of the same prompt, where it is the very numbers that reading gives."""
+        others = [other for other in self._live if other is not live]
+        shared = [live.shares(other, self.engine.info.chunk) for other in others]
+        if max(shared, default=0):
+            source = others[shared.index(max(shared))]
+            self._fork(live, source, max(shared))
+
+    def _twins(self, live: Live) -> list[Live]:
+        """Runs that wait to read the very prompt that was read just now: now they have read it too."""
+        found: list[tuple[Live, Readout]] = []
+        for other in self._live:
+            if other is not live and other.active and other.is_twin(live):
+                with suppress(StrategyFailed):  # it fails when its turn comes
+                    found.append((other, self._prepare(other).ask()))
+        twins: list[Live] = []
+        with suppress(OutOfMemory):  # they read it themselves
+            beliefs = self.engine.beliefs([ask for _, ask in found]) if found else []
+            for (twin, _), belief in zip(found, beliefs, strict=True):
+                if self._fork(twin, live, live.read):
+                    twin.believes(belief)
+                    twins.append(twin)
+        return twins
+
+    def _fork(self, live: Live, source: Live, upto: int) -> bool:
+        """Whether the run's lane is now one that holds the first inputs of another's."""
+        assert live.lane is not None and source.lane is not None
+        self.engine.close(live.lane)
+        try:
+            live.lane, live.read = self.engine.fork(source.lane, upto), upto
+        except OutOfMemory:  # then it reads them itself
+            live.lane = self.engine.open()
+        return live.read > 0
 
     def _replayed(self, live: Live, error: float | None, state: State) -> Event:
         return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.recorded.partial)}

@@ -93,6 +93,23 @@ def test_one_hot_mixtures_are_token_ids(engine):
     same(engine.prefill(engine.open(), [Mixture.token(int(token)) for token in ids], ASK), by_id)
 
 
+def test_a_prefill_answers_other_questions_too(engine):
+    ids = prompt(6, 20)
+    asks = [Readout(temperature=t, support=k, u=u) for t, k, u in [(0.8, 16, 0.4), (1.0, 0, 0.9), (0.0, 3, 0.1)]]
+    each = []
+    for ask in asks:
+        each.append(engine.prefill(engine.open(), ids, ask))
+    for got, own in zip(engine.beliefs(asks), each, strict=True):
+        assert np.array_equal(got.ids, own.ids)
+        assert np.array_equal(got.probs, own.probs)
+        assert (got.drawn, got.drawn_prob, got.entropy) == (own.drawn, own.drawn_prob, own.entropy)
+
+
+def test_a_lane_of_its_context_fits(engine):
+    engine.prefill(engine.open(), prompt(1, 9), ASK)
+    assert engine.fits([engine.info.context] * engine.info.max_lanes)
+
+
 def test_prefill_in_parts_is_prefill_at_once(engine):
     ids = prompt(3, 30)
     whole = engine.prefill(engine.open(), ids, ASK)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from superpose.engine import (
 )
 from superpose.engines import pace as pace_of
 from superpose.engines import (
-    torch_engine,
     torch_engine_blend,
     torch_engine_cache,
     torch_engine_load,
@@ -146,11 +146,11 @@ def test_one_hot_is_bitwise_the_token(name, build, engine_of):
 
 
 @pytest.mark.parametrize("width", [1, 4, 64])
-def test_prefill_in_chunks_equals_one(monkeypatch, build, engine_of, width):
+def test_prefill_in_chunks_equals_one(build, engine_of, width):
     engine, ids = engine_of(build("gemma3")), tokens(5, 70)
     engine.prefill(engine.open(), ids, ASK)
     whole = engine.logits()
-    monkeypatch.setattr(torch_engine, "CHUNK", width)
+    engine.info = replace(engine.info, chunk=width)
     lane = engine.open()
     engine.prefill(lane, ids[:33], ASK)
     engine.prefill(lane, ids[33:], ASK)

@@ -46,7 +46,7 @@ from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.engines.trial import LANES, POSITIONS
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
-CHUNK = 512  # positions of one pass of a prefill; fixed, so that no result depends on load
+CHUNKS = {"cpu": 128}  # positions of one pass of a prefill, for which live lanes wait; elsewhere 512 are as quick
 
 
 class TorchEngine:
@@ -89,6 +89,7 @@ class TorchEngine:
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         threads = torch.get_num_threads()
         self._pace = Pace(threads, torch.set_num_threads, adapt=False)
+        chunk = CHUNKS.get(self._device.type, 512)
         report("self-check", 1, 2)
         self.info = EngineInfo(
             name="torch",
@@ -102,9 +103,10 @@ class TorchEngine:
             eog_ids=end_ids(model, tokenizer),
             end_marker=marker(tokenizer),
             invariance="none",
-            fingerprint=f"{facts}-{layout}-{CHUNK}-{BUCKET}",
+            fingerprint=f"{facts}-{layout}-{chunk}-{BUCKET}",
             checks=(),
             parameters=parameters,
+            chunk=chunk,
             embedding_scale=self._blender.scale(model.get_input_embeddings().weight),
         )
         self._pace = Pace(threads, torch.set_num_threads, adapt=trial.any_threads(self))
@@ -142,14 +144,24 @@ class TorchEngine:
         self._admit(lane, inputs, ask)
         start = self.length(lane)
         with self._guard([lane]), self._pace.keep(1, len(inputs)):
-            for at in range(0, len(inputs), CHUNK):
-                part = inputs[at : at + CHUNK]
+            for at in range(0, len(inputs), self.info.chunk):
+                part = inputs[at : at + self.info.chunk]
                 fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blended(part)
                 logits = self._forward([lane], fed[None], start + at)
             answer = read(logits, [ask])[0]
         self._slots.length[lane] = start + len(inputs)
         self._last = logits, [0]
         return answer
+
+    @torch.inference_mode()
+    def beliefs(self, asks: Sequence[Readout]) -> list[Distribution]:
+        """The belief after the last prefill as other lanes ask for it, one each. Raises BadShape."""
+        for ask in asks:
+            check_ask(ask)
+        if self._last is None or len(self._last[0]) != 1:
+            raise BadShape("there is no prefill to read out again")
+        with self._guard([]):
+            return read(self._last[0].expand(len(asks), -1), asks)
 
     @torch.inference_mode()
     def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
@@ -187,6 +199,10 @@ class TorchEngine:
             self._slots.close(lane)
             raise
         return lane
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether the device's memory holds the keys and values of lanes that grow to these lengths."""
+        return self._slots.fits(len(lengths), max(lengths))
 
     def rollback(self, lane: int, upto: int) -> None:
         """Cuts a lane back to its first `upto` positions. Raises UnknownLane, BadShape."""

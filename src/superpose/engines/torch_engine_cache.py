@@ -98,6 +98,8 @@ class Slots:
         self._plan = Plan()
         self._layers = [SlotLayer(self._plan) for _ in kinds]
         self.cache = Cache(layers=list(self._layers))
+        self._cell = 0  # bytes of one column of one row in all layers, once a pass has told
+        self._device = torch.device("cpu")
         self.row: dict[int, int] = {}  # of each lane
         self.length: dict[int, int] = {}  # of each lane: how many columns are its own
 
@@ -133,6 +135,12 @@ class Slots:
         """Bytes of all keys and values. Another thread may ask while they come and go."""
         stored = (getattr(layer, kind, None) for layer in self._layers for kind in ("keys", "values"))
         return sum(tensor.nbytes for tensor in stored if tensor is not None)
+
+    def fits(self, rows: int, columns: int) -> bool:
+        """Whether so many rows of so many columns can be had; True before the first pass has told their size."""
+        have_rows, have_columns = self._plan.capacity
+        wanted = max(rows, have_rows) * max(_ceil(columns), have_columns)
+        return self._cell == 0 or wanted <= self._room()
 
     def clean(self, lanes: Sequence[int]) -> None:
         """Zeros what lies beyond the lanes' lengths: after numbers that were not finite.
@@ -227,13 +235,20 @@ class Slots:
         columns = have_columns if columns <= have_columns else max(columns, 2 * have_columns, FIRST_COLUMNS)
         wanted = min(rows, self._limit[0]), min(columns, self._limit[1])
         held = [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
-        if held and held[0].device.type == "cpu":
-            cell = sum(stored.shape[1] * stored.shape[3] * stored.element_size() for stored in held)
-            room = have_rows * have_columns + (free_bytes(held[0].device) or sys.maxsize) // cell
+        if held:
+            self._cell = sum(stored.shape[1] * stored.shape[3] * stored.element_size() for stored in held)
+            self._device = held[0].device
+        if held and self._device.type == "cpu":
+            room = self._room()
             wanted = wanted if wanted[0] * wanted[1] <= room else least
             if least[0] * least[1] > room:
                 raise MemoryError
         self._plan.capacity = wanted
+
+    def _room(self) -> int:
+        """Columns of one row that memory holds, those that are there included."""
+        rows, columns = self._plan.capacity
+        return rows * columns + (free_bytes(self._device) or sys.maxsize) // self._cell
 
     def _buffers(self) -> list[Tensor]:
         """Keys and values of all layers, with room for what was reserved."""

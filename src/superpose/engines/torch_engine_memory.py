@@ -23,7 +23,8 @@ def ran_out(error: BaseException) -> bool:
 def free_bytes(device: torch.device) -> int | None:
     """Bytes that can still be had, or None where the system does not say."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for later
+        return torch.cuda.mem_get_info(device)[0] + kept
     return free_memory()
 
 

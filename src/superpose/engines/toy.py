@@ -149,6 +149,10 @@ class ToyEngine:
         self._last = self._logits(lane)[None]
         return readout(self._last[0], ask)
 
+    def beliefs(self, asks: Sequence[Readout]) -> list[Distribution]:
+        """The belief after the last prefill, one each."""
+        return [readout(self._last[0], ask) for ask in asks]
+
     def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """Appends one mixture to each lane; a belief per lane."""
         if not (len(lanes) == len(inputs) == len(asks)) or len(set(lanes)) != len(lanes):
@@ -166,6 +170,10 @@ class ToyEngine:
         lane = self.open()
         self._lanes[lane] = states
         return lane
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Always: nobody counts so little."""
+        return True
 
     def rollback(self, lane: int, upto: int) -> None:
         """Cuts a lane back."""
