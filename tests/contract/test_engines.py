@@ -105,6 +105,17 @@ def test_a_prefill_answers_other_questions_too(engine):
         assert (got.drawn, got.drawn_prob, got.entropy) == (own.drawn, own.drawn_prob, own.entropy)
 
 
+def test_a_beginning_that_is_forked_gives_the_very_numbers_of_reading_it(engine):
+    ids, lane = prompt(7, 40), engine.open()
+    for at in range(0, 40, 16):
+        whole = engine.prefill(lane, ids[at : at + 16], ASK)
+    logits = engine.logits()
+    twin = engine.fork(lane, 32)
+    again = engine.prefill(twin, ids[32:], ASK)
+    assert np.array_equal(engine.logits(), logits)
+    assert np.array_equal(again.probs, whole.probs)
+
+
 def test_a_lane_of_its_context_fits(engine):
     engine.prefill(engine.open(), prompt(1, 9), ASK)
     assert engine.fits([engine.info.context] * engine.info.max_lanes)
