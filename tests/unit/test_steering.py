@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_pause_that_outlives_its_lane_goes_on_by_replay(lab):
     assert record["replay"] is None  # a fork's, not a pause's
 
 
-def test_a_released_lane_is_read_again_in_parts_while_others_step(lab, monkeypatch):
+def test_a_released_lane_is_read_again_in_parts_while_others_step(lab):
     read = []
 
     class Watched(Store):
@@ -72,8 +73,9 @@ def test_a_released_lane_is_read_again_in_parts_while_others_step(lab, monkeypat
             read.append((run, at, len(found)))
             return found
 
-    monkeypatch.setattr("superpose.runner.CHUNK", 8)
-    runner, store = lab(ToyEngine(step_s=0.002), Watched(None), hold_s=0.02)
+    engine = ToyEngine(step_s=0.002)
+    engine.info = replace(engine.info, chunk=8)
+    runner, store = lab(engine, Watched(None), hold_s=0.02)
     given = {"strategy": {"name": "nucleus", "top_p": 1.0}, "temperature": 4.0}  # larger mixtures than events list
     alone = run_to_end(runner, store, **given)
     run = runner.submit(make_spec({**LONG, **given}))

@@ -43,7 +43,7 @@ from superpose.engines.readout import check_ask
 from superpose.engines.trial import LANES, POSITIONS, Trial
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
-CHUNK = 512  # positions of one pass of a prefill; fixed, so that no result depends on load
+CHUNK = 128  # positions of one pass of a prefill, for which live lanes wait; fixed: no result depends on load
 FIRST = 512  # positions of a lane's room at first: llama.cpp takes it all at once, and a fork copies all of it
 
 
@@ -103,6 +103,7 @@ class LlamaEngine:
             checks=(),
             parameters=self._model.parameters,
             embedding_scale=own_scale(file),
+            chunk=CHUNK,
         )
         trial = Trial(label, vocab, self._exact, self._alone)
         report("self-check", 1, 2)
@@ -161,6 +162,15 @@ class LlamaEngine:
         self._last = logits
         return answer
 
+    def beliefs(self, asks: Sequence[Readout]) -> list[Distribution]:
+        """The belief after the last prefill as other lanes ask for it, one each. Raises BadShape, OutOfMemory."""
+        for ask in asks:
+            check_ask(ask)
+        if len(self._last) != 1:
+            raise BadShape("there is no prefill to read out again")
+        with self._kept([]):
+            return read(np.repeat(self._last, len(asks), axis=0), asks)
+
     def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """A belief per lane, in their order, after one mixture was appended to each in one forward pass.
 
@@ -192,6 +202,12 @@ class LlamaEngine:
         self._room.copy(self._streams[src], self._streams[lane], upto)
         self._lengths[lane], self._due = upto, True
         return lane
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether memory holds the room that all lanes get once one of these lengths needs it. Any thread may ask."""
+        free, room = free_memory(), self._room
+        needed = min(_longer(room.length, max(lengths)), self.info.context)
+        return free is None or needed <= room.length or room.lanes * needed * self._bytes <= free
 
     def rollback(self, lane: int, upto: int) -> None:
         """Cuts a lane back to its first `upto` positions. Raises UnknownLane, BadShape."""
@@ -281,9 +297,7 @@ class LlamaEngine:
         """Sees to it that lanes have room for `length` positions, and for one more until they can have all."""
         if length < self._room.length or self._room.length >= self.info.context:
             return
-        longer = self._room.length
-        while longer <= length:
-            longer *= 2
+        longer = _longer(self._room.length, length)
         if self._due:  # a lane's state is read without the copies that wait for a decode
             lane, held = next((lane, held) for lane, held in self._lengths.items() if held < self._room.length)
             self._decode([self._streams[lane]], [held], np.zeros(1, np.int32))
@@ -361,6 +375,13 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
     # Models are of the same level as engines, which therefore ask for them by name, like engine.py.
     attempt(files.path, importlib.import_module("superpose.models").cache_dir(), report)
     return LlamaEngine(file, files.name, progress=report)
+
+
+def _longer(room: int, length: int) -> int:
+    """The first doubling of a lane's room that holds a length and one position more."""
+    while room <= length:
+        room *= 2
+    return room
 
 
 def _digest(*parts: object) -> str:
