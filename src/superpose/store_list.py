@@ -87,7 +87,7 @@ class Lists:
         kinds = {
             "strategies": f"strategy AS name, {counted} runs_strategy WHERE deleted_at IS NULL",
             "models": f"model AS name, {counted} runs_model WHERE deleted_at IS NULL",
-            "statuses": f"status AS name, {counted} runs_created WHERE deleted_at IS NULL",
+            "statuses": f"status AS name, {counted} runs_status WHERE deleted_at IS NULL",
             "tags": f"tag AS name, count(*) AS count FROM tags WHERE place NOT IN ({hidden})",
         }
         with self._lock:

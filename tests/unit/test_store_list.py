@@ -256,6 +256,18 @@ def test_a_page_walks_one_index_and_stops(many, sort, order):
     assert "USING COVERING INDEX" in plan_of(many, _count_sql(query, hits))[0]
 
 
+def test_facets_count_along_indexes(many):
+    """What may be counted group by group needs no sort of all runs."""
+    asked = []
+    many._reader.set_trace_callback(asked.append)
+    many.facets()
+    many._reader.set_trace_callback(None)
+    counts = [sql for sql in asked if "count(*)" in sql]
+    assert len(counts) == 4
+    for sql in counts:
+        assert "USE TEMP B-TREE FOR GROUP BY" not in plan_of(many, (sql, ()))
+
+
 def plan_of(store, statement):
     sql, values = statement
     return [row["detail"] for row in store._db.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
