@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--engine", choices=["toy", "torch", "llamacpp"], help="default: by the model")
         command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
         command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
+        command.add_argument("--quantize", choices=["int8", "int4"], help="weights of 8 or 4 bits (torch on a CPU)")
 
     models = commands.add_parser("models", help="list the models at hand")
     models.set_defaults(act=_models)
@@ -236,7 +237,7 @@ def _follow(store: Store, runs: Sequence[str]) -> Iterator[str]:
 
 
 def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    return EngineOptions(options.engine, options.device, options.dtype)
+    return EngineOptions(options.engine, options.device, options.dtype, options.quantize)
 
 
 # -- serve --------------------------------------------------------------------------------------------------

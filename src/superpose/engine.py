@@ -204,6 +204,7 @@ class EngineOptions(NamedTuple):
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None  # int8, int4: weights of the torch engine on a CPU
 
 
 AUTOMATIC = EngineOptions()
@@ -225,6 +226,10 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
     kind = options.engine or _choice(models.kind(model), models.canonical(model) == models.DEMO)
     if kind not in _HOMES:
         raise UnsupportedModel(f"unknown engine {kind!r}; allowed: {', '.join(_HOMES)}")
+    if options.quantize is not None and kind != "torch":
+        raise UnsupportedModel(
+            f"the {kind} engine takes weights as they are: leave out --quantize, or use --engine torch"
+        )
     try:
         home = importlib.import_module(_HOMES[kind])
     except ModuleNotFoundError as missing:

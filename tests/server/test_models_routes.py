@@ -152,6 +152,8 @@ def test_a_load_goes_through_its_stages_while_a_run_goes_on(lab):
     assert refused["detail"] == "model 'second' is still loading (files, 25 %); try again"
     assert "still loading" in lab.post("/api/models/unload", 409, model="second")["detail"]
     lab.post("/api/models/load", 202, model="second")  # once more changes nothing
+    refused = lab.post("/api/models/load", 409, model="toy", quantize="int8")
+    assert refused["detail"] == "model 'toy' is loaded with its own weights; unload it first"
     go_on.set()
     until(lambda: lab.model("second")["status"] == "ready")
     assert [(m["status"], m["stage"], m["done"], m["total"]) for m in stages] == [

@@ -41,6 +41,7 @@ from superpose.engines.torch_engine_gguf import to_folder
 from superpose.engines.torch_engine_linear import pack
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
+from superpose.engines.torch_engine_quantize import quantize
 from superpose.engines.torch_engine_readout import read
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.engines.trial import LANES, POSITIONS
@@ -63,6 +64,7 @@ class TorchEngine:
         *,
         max_lanes: int = 16,
         context: int = 32768,
+        quantized: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         report = progress or _silent
@@ -80,11 +82,11 @@ class TorchEngine:
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
         with self._guard([]):
+            facts, parameters = fingerprint(model, tokenizer), model.num_parameters()  # before they are laid out anew
+            lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
-            facts = fingerprint(model, tokenizer)
             self._slots.attend(model)
-            parameters = model.num_parameters()  # before packing hides them
-            layout = "packed" if pack(model) else "plain"
+            layout = quantized or ("packed" if pack(model) else "plain")
             self._weights = held(model)
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         threads = torch.get_num_threads()
@@ -99,7 +101,7 @@ class TorchEngine:
             max_lanes=lanes,
             context=columns,
             device=str(self._device),
-            dtype=str(self._dtype).removeprefix("torch."),
+            dtype=str(self._dtype).removeprefix("torch.") + (f", {quantized} weights" if quantized else ""),
             eog_ids=end_ids(model, tokenizer),
             end_marker=marker(tokenizer),
             invariance="none",
@@ -112,7 +114,11 @@ class TorchEngine:
         self._pace = Pace(threads, torch.set_num_threads, adapt=trial.any_threads(self))
         found = trial.run(self)
         self.info = replace(
-            self.info, max_lanes=max_lanes, context=context, invariance=found.invariance, checks=found.checks
+            self.info,
+            max_lanes=max_lanes,
+            context=context,
+            invariance=found.invariance,
+            checks=(*lost, *found.checks),
         )
         report("self-check", 2, 2)
 
@@ -313,7 +319,7 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
         folder = to_folder(files.path, importlib.import_module("superpose.models").cache_dir(), report)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, files.name, options, report)
-    engine = TorchEngine(model, tokenizer, files.name, progress=report)
+    engine = TorchEngine(model, tokenizer, files.name, quantized=options.quantize, progress=report)
     report("warm-up", 0, 1)
     lane = engine.open()
     engine.prefill(lane, np.zeros(BUCKET, np.int32), Readout())

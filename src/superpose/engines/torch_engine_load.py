@@ -23,6 +23,7 @@ from transformers.utils import logging
 from superpose.engine import EngineOptions, OutOfMemory, Progress, Tokenizer, UnsupportedModel
 from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_memory import free_bytes, ran_out
+from superpose.engines.torch_engine_quantize import check
 from superpose.engines.torch_engine_threads import use_physical_cores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +36,11 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     Raises UnsupportedModel and OutOfMemory, each with a sentence.
     """
     device = _device(options.device)
-    dtype = _dtype(options.dtype, device)
+    if options.quantize is not None:
+        check(options.quantize, device)
+    dtype = _dtype(options.dtype or ("bfloat16" if options.quantize else None), device)
+    if options.quantize is not None and dtype != torch.bfloat16:
+        raise UnsupportedModel(f"{options.quantize} weights go with bfloat16, not with {options.dtype}")
     if device.type == "cpu":
         use_physical_cores()
     config = _config(folder, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
@@ -27,6 +27,12 @@ class ModelName(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1, max_length=1000)
+
+
+class Load(ModelName):
+    """Which model is to be loaded, and with weights of how many bits; null takes what the server was started with."""
+
+    quantize: Literal["int8", "int4"] | None = None
 
 
 class Words(BaseModel):
@@ -64,9 +70,9 @@ def routes(shelf: Shelf) -> APIRouter:
         return streams.response(streams.models(shelf))
 
     @router.post("/models/load", status_code=202, **says(Chosen, 202))
-    def load_model(wanted: ModelName) -> dict[str, Any]:
+    def load_model(wanted: Load) -> dict[str, Any]:
         """Begins to load a model: a known name, a hub id, a folder or a .gguf file; `model` is its name from now on."""
-        shelf.load(wanted.model)
+        shelf.load(wanted.model, wanted.quantize)
         return {"model": canonical(wanted.model), **shelf.describe()}
 
     @router.post("/models/unload", status_code=202, **says(Chosen, 202))

@@ -39,6 +39,7 @@ class _Place:
     total: float = 0.0
     error: str | None = None
     open: _Open | None = None
+    quantize: str | None = None
 
 
 class Shelf:
@@ -54,16 +55,23 @@ class Shelf:
         self._looked = 0.0
         self._seen: dict[str, str] = {}
 
-    def load(self, name: str) -> None:
-        """Begins to load a model unless it is there already or on its way. Raises Problem while it is unloaded."""
+    def load(self, name: str, quantize: str | None = None) -> None:
+        """Begins to load a model unless it is there already or on its way.
+
+        Raises Problem while it is unloaded, and where it is there with other weights than were asked for.
+        """
         name = canonical(name)
+        wanted = quantize or self._options.quantize
         with self._lock:
             there = self._places.get(name)
             if there is not None and there.status == "unloading":
                 raise Problem(409, f"model {name!r} is being unloaded; try again", "model", {"Retry-After": "1"})
             if there is not None and there.status in ("loading", "ready"):
+                if quantize is not None and there.quantize != quantize:
+                    has = f"{there.quantize} weights" if there.quantize else "its own weights"
+                    raise Problem(409, f"model {name!r} is loaded with {has}; unload it first", "quantize")
                 return
-            place = self._places[name] = _Place(name)
+            place = self._places[name] = _Place(name, quantize=wanted)
         threading.Thread(target=self._load, args=(place,), name=f"load-{name}", daemon=True).start()
         self._ring()
 
@@ -175,10 +183,11 @@ class Shelf:
             place.stage, place.done, place.total = stage, done, total
             self._ring()
 
+        options = self._options._replace(quantize=place.quantize)
         try:
             with self._loading:
                 place.stage = None
-                opened = _Open(open_engine(place.name, self._options, progress), self._store)
+                opened = _Open(open_engine(place.name, options, progress), self._store)
             with self._lock:
                 place.open, place.status = opened, "ready"
         except (EngineError, UnknownModel) as refused:
