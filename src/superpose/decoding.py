@@ -159,23 +159,20 @@ def repetition(spec: RunSpec, seeds: int) -> list[str]:
     return []
 
 
-class TokenTexts:
-    """The texts of a model's tokens for people, looked up once each."""
+class TokenTexts(dict[int, str]):
+    """The texts of a model's tokens for people, looked up once each; bytes that are no character are named: ⟨E2 80⟩."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
         self._tokenizer = tokenizer
-        self._texts: dict[int, str] = {}
 
-    def __getitem__(self, token: int) -> str:
-        """The token's text; bytes that are no whole character are named, as in ⟨E2 80⟩."""
-        text = self._texts.get(token)
-        if text is None:
-            raw = self._tokenizer.token_bytes(token)
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                text = f"⟨{raw.hex(' ').upper()}⟩"
-            self._texts[token] = text
+    def __missing__(self, token: int) -> str:
+        raw = self._tokenizer.token_bytes(token)
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = f"⟨{raw.hex(' ').upper()}⟩"
+        self[token] = text
         return text
 
 
@@ -400,8 +397,9 @@ class Decoder:
 
     def _record(self, d: Distribution, chosen: Mixture) -> Event:
         shown = min(max(SHOWN, self._support, len(chosen.ids)), MOST_SHOWN, len(d.ids))
-        token, p = _readout(d, chosen)
+        token, probability = _readout(d, chosen)
         heavy = chosen.heaviest(MOST_SHOWN)
+        texts = self._texts
         event: Event = {
             "type": "step",
             "step": self.step,
@@ -409,17 +407,18 @@ class Decoder:
             "kind": chosen.kind,
             "token": {
                 "id": token,
-                "text": self._texts[token],
-                "probability": None if p is None else _short(p),
+                "text": texts[token],
+                "probability": None if probability is None else _short(probability),
             },
             "text": "" if self._tokenizer.is_control(token) else self._utf8.decode(self._tokenizer.token_bytes(token)),
             "fed": [
-                {"id": i, "text": self._texts[i], "weight": _short(w)}
+                {"id": i, "text": texts[i], "weight": _short(w)}
                 for i, w in zip(chosen.ids[heavy].tolist(), chosen.weights[heavy].tolist(), strict=True)
             ],
             "combine": chosen.combine,
             "believed": [
-                self._believed(i, q) for i, q in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
+                {"id": i, "text": texts[i], "probability": _short(p)}
+                for i, p in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
             ],
             "tail": _short(d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
             "entropy": _short(d.entropy),
@@ -455,8 +454,11 @@ def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
     """
     shown = chosen.shown if chosen.kind == "mixture" else int(chosen.ids[0])
     if shown is None:
-        believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
-        shown = int(d.ids[believed[0]] if believed.size else chosen.ids[np.argmax(chosen.weights)])
+        if (chosen.ids == d.ids[0]).any():  # mostly; to search them all takes as long as the rest of a record
+            shown = int(d.ids[0])
+        else:
+            believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
+            shown = int(d.ids[believed[0]] if believed.size else chosen.ids[chosen.weights.argmax()])
     if shown == d.drawn:
         return shown, d.drawn_prob
     place = np.flatnonzero(d.ids == shown)

@@ -44,8 +44,9 @@ def test_a_failed_transaction_leaves_nothing_and_numbers_go_on(tmp_path):
     run = store.create(SPEC)
     with pytest.raises(ValueError, match="JSON"):  # NaN is not JSON
         store.append([(run, step(0)), (run, {**step(1), "entropy": float("nan")})])
-    store.append([(run, step(0))])
+    store.append([(run, {**step(0), "text": "NaN, -Infinity"})])  # words are
     assert [(stored.seq, stored.type) for stored in store.events([run], 0)] == [(0, "run_queued"), (1, "step")]
+    assert store.record(run)["steps"][0]["text"] == "NaN, -Infinity"
 
 
 def test_a_refused_act_forgets_nothing_of_live_runs(tmp_path):
