@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--system", default="", help="system prompt")
     run.add_argument("--strategy", default="non_uniform", help="see `superpose strategies`")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the strategy")
-    run.add_argument("--T-e", dest="T_e", type=int, help="most thinking steps (default 50)")
+    run.add_argument("--T-e", dest="T_e", type=int, help="most thinking steps (default 50, or T_total if that is less)")
     run.add_argument("--T-total", dest="T_total", type=int, help="most steps of both phases (default 250)")
     run.add_argument("--temperature", type=float, help="default 0.8; 0 = greedy")
     run.add_argument("--end-probability", metavar="P|none", help="an end token this likely ends thinking (0.05)")

@@ -24,6 +24,7 @@ from superpose.strategy import Strategy, make_strategy
 from superpose.types import Combine, Mixture, Sampling
 
 MAX_SEED = 2**53 - 1  # the largest integer that JSON keeps exact in a browser
+_T_E = 50  # thinking steps of a run that names none
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -92,7 +93,9 @@ class RunSpec(BaseModel):
     system: str = Field("", description="system prompt; empty sends none")
     user: str = Field(description="user prompt")
     strategy: StrategyField = Field(default_factory=lambda: make_strategy("non_uniform"), validate_default=True)
-    T_e: int = Field(50, ge=0, le=100_000, description="most thinking steps (phase 1)")
+    T_e: int = Field(
+        _T_E, ge=0, le=100_000, description="most thinking steps (phase 1); left out, 50, or T_total if that is less"
+    )
     T_total: int = Field(250, ge=1, le=100_000, description="most steps of both phases together")
     temperature: float = Field(0.8, ge=0, le=10, description="of the distribution; 0 = greedy")
     answer: AnswerSampling = AnswerSampling()
@@ -117,6 +120,13 @@ class RunSpec(BaseModel):
             return given
         strategy = make_strategy(given.get("strategy", "non_uniform"))
         return {**given, "strategy": strategy, "end_probability": strategy.end_probability}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thinking(cls, given: Any) -> Any:
+        """A run that names no T_e thinks no longer than it lasts."""
+        total = given.get("T_total") if isinstance(given, dict) and "T_e" not in given else None
+        return {**given, "T_e": total} if isinstance(total, int) and 0 < total < _T_E else given
 
     @field_validator("user", "system", "transition")
     @classmethod

@@ -117,6 +117,14 @@ def test_a_run_from_post_to_record(lab):
         assert field in record
 
 
+@pytest.mark.parametrize(
+    ("given", "T_e"), [({}, 50), ({"T_total": 30}, 30), ({"T_total": 50}, 50), ({"T_total": 9, "T_e": 2}, 2)]
+)
+def test_a_run_that_names_no_T_e_thinks_no_longer_than_it_lasts(lab, given, T_e):
+    run = lab.post(user="x", **given)
+    assert lab.http.get(f"/api/runs/{run}").json()["spec"]["T_e"] == T_e
+
+
 def test_a_stream_that_breaks_resumes_without_loss_or_doubling(lab):
     run = lab.post(**{**SPEC, "T_total": 60})
     got, last = [], None

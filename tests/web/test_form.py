@@ -30,6 +30,23 @@ def test_faults_are_said_while_typing(lab: Lab) -> None:
     expect(lab.page.get_by_text("Write a user prompt first")).to_be_visible()
 
 
+def test_a_short_run_thinks_no_longer_than_it_lasts(lab: Lab) -> None:
+    T_e = lab.page.get_by_label("T_e", exact=True)
+    lab.page.get_by_label("T_total", exact=True).fill("8")
+    expect(T_e).to_have_value("8")
+    expect(lab.page.get_by_role("button", name="Back to the default of T_e")).to_have_count(0)
+    T_e.fill("5")
+    lab.page.get_by_role("button", name="Back to the default of T_e, 8").click()
+    expect(T_e).to_have_value("8")
+    lab.page.get_by_label("T_total", exact=True).fill("80")
+    expect(T_e).to_have_value("50")
+    lab.page.get_by_label("T_total", exact=True).fill("8")
+    lab.generate.click()
+    expect(lab.page).not_to_have_url(f"{lab.url}/")
+    spec = lab.done()["spec"]
+    assert (spec["T_e"], spec["T_total"]) == (8, 8)
+
+
 def test_a_refusal_stands_at_its_field(lab: Lab) -> None:
     lab.page.get_by_label("T_total", exact=True).fill("90000")
     lab.generate.click()

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bodyOf, checkDraft, draftOf, GENERAL, newDraft, parseDraft } from '../src/core/draft.ts';
+import { bodyOf, checkDraft, draftOf, general, GENERAL, newDraft, parseDraft } from '../src/core/draft.ts';
 import type { Property, Spec, StrategyInfo } from '../src/core/events.ts';
 import { checkField, fieldOf, fieldsOf, stepOf, trackOf, valueOf } from '../src/core/form.ts';
 import { hrefOf, parseRoute } from '../src/core/route.ts';
@@ -66,6 +66,15 @@ describe('the form of the next run', () => {
     expect(checkDraft({ ...draft, values }, strategy)).toEqual({ T_e: 'T_e must be at most T_total (250); got 300' });
     expect(checkDraft({ ...draft, values: { T_e: '300', T_total: '300' } }, strategy)).toEqual({});
     expect(checkDraft({ ...draft, params: { test: { k: '0' } } }, strategy)).toHaveProperty(['strategy.k']);
+  });
+
+  it('thinks no longer than the run lasts, unless it is told to', () => {
+    const short = { ...draft, values: { T_total: '30' } };
+    expect(checkDraft(short, strategy)).toEqual({});
+    expect(bodyOf(short, strategy)).toMatchObject({ T_e: 30, T_total: 30 });
+    expect(general(short)[0]).toMatchObject({ path: 'T_e', initial: '30' });
+    expect(checkDraft({ ...draft, values: { T_total: '30', T_e: '50' } }, strategy)).toEqual({ T_e: 'T_e must be at most T_total (30); got 50' });
+    for (const T_total of ['', '0', '1.5', '51', 'x']) expect(general({ ...draft, values: { T_total } })[0]?.initial).toBe('50');
   });
 
   it('sends what was set and leaves the rest to the server', () => {

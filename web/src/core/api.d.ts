@@ -169,7 +169,7 @@ export interface FrozenRunSpec {
     name: string;
     [name: string]: unknown;
   };
-  /** most thinking steps (phase 1) */
+  /** most thinking steps (phase 1); left out, 50, or T_total if that is less */
   T_e: number;
   /** most steps of both phases together */
   T_total: number;
@@ -472,7 +472,7 @@ export interface RunSpec {
   strategy?: {
     name: string;
   };
-  /** most thinking steps (phase 1) */
+  /** most thinking steps (phase 1); left out, 50, or T_total if that is less */
   T_e?: number;
   /** most steps of both phases together */
   T_total?: number;

@@ -13,21 +13,19 @@ export interface Draft {
 }
 
 const MOST_STEPS = 100_000;
-const general = (path: string, label: string, property: Parameters<typeof fieldOf>[2]): Field =>
-  fieldOf(path, label, property);
 
 /** The fields that every strategy has. Bounds are the server's. */
 export const GENERAL: readonly Field[] = [
-  general('T_e', 'T_e', {
+  fieldOf('T_e', 'T_e', {
     type: 'integer', default: 50, minimum: 0, maximum: MOST_STEPS, description: 'most thinking steps (phase 1)',
   }),
-  general('T_total', 'T_total', {
+  fieldOf('T_total', 'T_total', {
     type: 'integer', default: 250, minimum: 1, maximum: MOST_STEPS, description: 'most steps of both phases together',
   }),
-  general('temperature', 'Temperature', {
+  fieldOf('temperature', 'Temperature', {
     type: 'number', default: 0.8, minimum: 0, maximum: 10, description: '0 = greedy',
   }),
-  general('seed', 'Seed', {
+  fieldOf('seed', 'Seed', {
     anyOf: [{ type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER }, { type: 'null' }],
     default: null,
     description: 'empty = a fresh one',
@@ -36,7 +34,7 @@ export const GENERAL: readonly Field[] = [
 
 /** The field whose default is the strategy's. */
 function endProbability(strategy: StrategyInfo | undefined): Field {
-  return general('end_probability', 'End probability', {
+  return fieldOf('end_probability', 'End probability', {
     anyOf: [{ type: 'number', exclusiveMinimum: 0, maximum: 1 }, { type: 'null' }],
     default: strategy ? strategy.end_probability : 0.05,
     description: 'an end token this likely ends thinking; empty = never',
@@ -44,36 +42,48 @@ function endProbability(strategy: StrategyInfo | undefined): Field {
 }
 
 const ANSWER: readonly Field[] = [
-  general('answer.temperature', 'Answer temperature', {
+  fieldOf('answer.temperature', 'Answer temperature', {
     anyOf: [{ type: 'number', minimum: 0, maximum: 10 }, { type: 'null' }],
     default: null,
     description: 'empty = as above',
   }),
-  general('answer.top_p', 'Answer top-p', {
+  fieldOf('answer.top_p', 'Answer top-p', {
     type: 'number', default: 1, exclusiveMinimum: 0, maximum: 1, description: 'keep the likeliest up to this probability',
   }),
-  general('answer.top_k', 'Answer top-k', {
+  fieldOf('answer.top_k', 'Answer top-k', {
     type: 'integer', default: 0, minimum: 0, description: 'keep this many likeliest; 0 = all',
   }),
-  general('answer.min_p', 'Answer min-p', {
+  fieldOf('answer.min_p', 'Answer min-p', {
     type: 'number', default: 0, minimum: 0, maximum: 1, description: 'keep those of this share of the likeliest',
   }),
 ];
 
-export const TRANSITION = general('transition', 'Transition', {
+export const TRANSITION = fieldOf('transition', 'Transition', {
   anyOf: [{ type: 'string' }, { type: 'null' }],
   default: null,
   description: "text forced after thinking; empty = the strategy's",
 });
 
 /** An empty text stands for the strategy's own: that there is to be none is said beside it. */
-export const NO_TRANSITION = general('no_transition', 'No transition', {
+export const NO_TRANSITION = fieldOf('no_transition', 'No transition', {
   type: 'boolean', default: false, description: 'force nothing after thinking',
 });
 
 /** The fields under "More". */
 export function advanced(strategy: StrategyInfo | undefined): Field[] {
   return [endProbability(strategy), ...ANSWER];
+}
+
+/** A field as this draft has it: what names no T_e thinks no longer than the run lasts. */
+function at(draft: Draft, field: Field): Field {
+  if (field.path !== 'T_e') return field;
+  const total = Number(draft.values['T_total'] ?? Infinity);
+  return Number.isInteger(total) && total > 0 && total < Number(field.initial) ? { ...field, initial: String(total) } : field;
+}
+
+/** The fields that every strategy has, with the defaults that they have in this draft. */
+export function general(draft: Draft): Field[] {
+  return GENERAL.map((field) => at(draft, field));
 }
 
 function all(strategy: StrategyInfo | undefined): Field[] {
@@ -86,7 +96,7 @@ export function newDraft(): Draft {
 
 /** A general field's value as typed. */
 export function typed(draft: Draft, field: Field): string {
-  return draft.values[field.path] ?? field.initial;
+  return draft.values[field.path] ?? at(draft, field).initial;
 }
 
 /** A strategy parameter's value as typed. */
@@ -119,8 +129,8 @@ export function checkDraft(draft: Draft, strategy: StrategyInfo | undefined): Re
     if (problem) wrong[field.path] = problem;
   }
   if (!wrong['T_e'] && !wrong['T_total'] && strategy?.thinks !== false) {
-    const [T_e, T_total] = ['T_e', 'T_total'].map((path) => Number(draft.values[path] ?? initialOf(path)));
-    if (T_e !== undefined && T_total !== undefined && T_e > T_total) {
+    const [T_e = 0, T_total = 0] = GENERAL.map((field) => Number(typed(draft, field)));
+    if (T_e > T_total) {
       wrong['T_e'] = `T_e must be at most T_total (${T_total}); got ${T_e}`;
     }
   }
@@ -226,8 +236,4 @@ export function parseDraft(saved: string | null): Draft | null {
   } catch {
     return null;
   }
-}
-
-function initialOf(path: string): string {
-  return GENERAL.find((field) => field.path === path)?.initial ?? '';
 }
