@@ -8,8 +8,9 @@ from itertools import takewhile
 
 import numpy as np
 
-from superpose.decoding import Decoder, Plan
+from superpose.decoding import Decoder
 from superpose.events import Event
+from superpose.planning import Plan
 from superpose.recorded import Recorded
 from superpose.types import Distribution, IntArray, Mixture
 

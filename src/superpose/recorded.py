@@ -1,12 +1,15 @@
-"""What a recorded run was fed, read from the store piece by piece, as it is fed again."""
+"""What a run was fed, for the store, and from the store piece by piece, as it is fed again."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from superpose.events import Event
 from superpose.replay import is_partial, mixture_of
-from superpose.store import Store
+from superpose.store import Feed, Store
 from superpose.types import Mixture
+
+MOST_KEPT = 4096  # candidates of a mixture that are kept for replay
 
 
 class Recorded:
@@ -29,3 +32,12 @@ class Recorded:
         fed = [mixture_of(event, self._seed, kept) for event in events]
         self.partial |= any(map(is_partial, events, fed))
         return fed
+
+
+def feed(run: str, event: Event, fed: Mixture) -> Feed:
+    """The heaviest of a large mixture's candidates, for replay."""
+    ids, weights = fed.ids, fed.weights
+    if len(ids) > MOST_KEPT:
+        heavy = fed.heaviest(MOST_KEPT)
+        ids, weights = ids[heavy], weights[heavy]
+    return Feed(run, event["step"], ids.astype("<i4").tobytes(), weights.astype("<f4").tobytes())

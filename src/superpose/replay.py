@@ -17,7 +17,6 @@ from superpose.strategy import Strategy
 from superpose.types import Distribution, FloatArray, GaussianNoise, IntArray, Mixture
 
 EXACT = 1e-6  # in a probability: what one pass over many positions rounds otherwise than many passes over one
-MOST_KEPT = 4096  # candidates of a mixture that are kept for replay
 
 # What begins the past of a run that might think and continues a chat: its answer is no whole generation.
 _UNTHOUGHT: Event = {

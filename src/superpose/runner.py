@@ -18,16 +18,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from superpose.decoding import Advance, Decoder, StrategyFailed, TokenTexts, branch, plan, repetition, setting
+from superpose.decoding import Advance, Decoder
 from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory, Readout
 from superpose.events import Event, State
 from superpose.live import Live
+from superpose.planning import StrategyFailed, branch, plan, repetition, setting
 from superpose.problems import BadInput, clip
 from superpose.questions import Measure, Questions
-from superpose.recorded import Recorded
-from superpose.replay import MOST_KEPT, belief_of, copies, cut, difference, report
+from superpose.recorded import Recorded, feed
+from superpose.replay import belief_of, copies, cut, difference, report
 from superpose.spec import RunSpec
-from superpose.store import Feed, Store, UnknownRun
+from superpose.store import Store, UnknownRun
+from superpose.texts import TokenTexts
 from superpose.types import Distribution, Mixture
 
 PACE = 0.1  # share of a new step in the pace
@@ -408,7 +410,7 @@ class Runner:
                 batch.append((live.run, {"type": "run_finished", "timing": live.timing()}))
         if batch:
             self.store.append(
-                batch, [_feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
+                batch, [feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
             )
         for live in ended:
             self._leave(live)
@@ -515,12 +517,3 @@ class Runner:
 def _ahead(live: Live) -> Ahead:
     status: Literal["queued", "running", "paused"] = "running" if live.lane is not None else "queued"
     return Ahead(live.run, live.work.spec, "paused" if live.paused else status, live.left)
-
-
-def _feed(run: str, event: Event, fed: Mixture) -> Feed:
-    """The heaviest of a large mixture's candidates, for replay."""
-    ids, weights = fed.ids, fed.weights
-    if len(ids) > MOST_KEPT:
-        heavy = fed.heaviest(MOST_KEPT)
-        ids, weights = ids[heavy], weights[heavy]
-    return Feed(run, event["step"], ids.astype("<i4").tobytes(), weights.astype("<f4").tobytes())

@@ -5,11 +5,13 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from superpose import decoding
+from superpose.decoding import Decoder
 from superpose.engine import EngineInfo
 from superpose.engines.chat import marker
 from superpose.engines.torch_engine_tokenizer import HubTokenizer
+from superpose.planning import plan
 from superpose.spec import make_spec
+from superpose.texts import TokenTexts
 from superpose.types import Distribution
 from tests.engine.test_tokenizer import CHATML, byte_level
 
@@ -40,8 +42,8 @@ def run(tokenizer, believed, **spec):
         eog_ids=tokenizer.eog_ids, end_marker=marker(tokenizer), invariance="any_n", fingerprint="x", checks=(),
     )  # fmt: skip
     given = {"user": "hi", "T_e": 6, "T_total": 12, "seed": 1, **spec}
-    work = decoding.plan(make_spec(given), info, tokenizer)
-    decoder = decoding.Decoder(work, info, tokenizer, decoding.TokenTexts(tokenizer))
+    work = plan(make_spec(given), info, tokenizer)
+    decoder = Decoder(work, info, tokenizer, TokenTexts(tokenizer))
     events = []
     for number in range(200):
         decoder.ask()

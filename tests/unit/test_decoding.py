@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from superpose import rng
-from superpose.decoding import Decoder, StrategyFailed, TokenTexts, plan
+from superpose.decoding import Decoder
 from superpose.engine import Prompt
 from superpose.engines.toy import END, SPECIAL, VOCAB, ByteTokenizer, ToyEngine
+from superpose.planning import StrategyFailed, plan
 from superpose.problems import BadInput
 from superpose.spec import make_spec
 from superpose.strategy import Step, Stop, Strategy
+from superpose.texts import TokenTexts
 from superpose.types import Distribution, Mixture, Sampling
 
 INFO = ToyEngine().info

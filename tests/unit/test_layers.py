@@ -18,10 +18,10 @@ SOURCE = Path(__file__).parents[2] / "src/superpose"
 LEVELS = [
     ["__init__", "types", "rng", "problems"],
     ["strategy", "engine"],
-    ["strategies", "engines", "models", "spec"],
+    ["strategies", "engines", "models", "spec", "texts"],
     ["events", "store_schema", "store_words", "store_family"],
     ["replay", "store_list", "formats"],
-    ["imports"],
+    ["imports", "planning"],
     ["decoding", "store"],
     ["recorded"],
     ["live", "questions", "exports"],
