@@ -120,7 +120,7 @@ describe('the end probability', () => {
 
 describe('T_e', () => {
   it('is never in the way of a strategy that rules the whole generation', () => {
-    const short = { ...newDraft(), user: 'hi', strategy: 'whole', values: { T_total: '40' } };
+    const short = { ...newDraft(), user: 'hi', strategy: 'whole', values: { T_e: '50', T_total: '40' } };
     const whole = info('whole', { thinks: false });
     expect(checkDraft(short, info('usual'))).toHaveProperty('T_e');
     expect(checkDraft(short, whole)).toEqual({});
