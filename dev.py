@@ -36,7 +36,9 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "superpose-setup.json"
+WHEELS = VENV / "llama-cpp"
 TORCH = "torch==2.13.0"  # the pin is here and not in pyproject.toml, see there
+LLAMACPP = "llama-cpp-python>=0.3.36,<0.4"  # as in pyproject.toml; comes as source in C++
 OFFLINE = r"Failed to establish|NameResolution|Max retries|Network is unreachable|timed out|dns error"
 
 
@@ -166,6 +168,40 @@ def setup(*extras: str) -> None:
     STAMP.write_text(json.dumps({"key": key, "extras": sorted(wanted)}))
 
 
+def begin_llamacpp() -> "subprocess.Popen[bytes] | None":
+    """The build of llama.cpp, which takes minutes, in the background; None where it is there or cannot be."""
+    make_venv()
+    if works(PYTHON, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('llama_cpp') is None)"):
+        return None
+    if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        say("there is no C++ compiler, so llama.cpp cannot be built and the tests of its engine do not run")
+        return None
+    say(f"building {LLAMACPP} in the background (log: {WHEELS / 'log'})")
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    WHEELS.mkdir()
+    # A wheel apart, so that pip may install the rest meanwhile; of llama.cpp only the library.
+    words = ["-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(WHEELS), LLAMACPP]
+    settings = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "SKBUILD_BUILD_TARGETS": "llama", **os.environ}
+    with (WHEELS / "log").open("wb") as log:
+        return subprocess.Popen([str(PYTHON), *words], cwd=ROOT, env=settings, stdout=log, stderr=log)
+
+
+def finish_llamacpp(build: "subprocess.Popen[bytes] | None") -> None:
+    """Waits for that build and installs it. One that failed is told, and is an error where CI=true."""
+    if build is None:
+        return
+    if build.poll() is None:
+        say("waiting for the build of llama.cpp")
+    failed = build.wait()
+    complaint = "" if failed else install("pip", "install", *map(str, WHEELS.glob("*.whl")))
+    if failed or complaint:
+        lines = (WHEELS / "log").read_text("utf-8", "replace").split("\n") if failed else complaint.split("\n")
+        print("\n".join(lines[-20:]))
+        say("llama.cpp could not be built, see above: the tests of its engine do not run")
+        if os.environ.get("CI") == "true":
+            sys.exit(1)
+
+
 def setup_browser() -> None:
     """Finds or installs a Chromium for the tests; without one they skip, or fail where CI=true."""
     state = json.loads(STAMP.read_text())
@@ -214,9 +250,11 @@ def demo(words: list[str]) -> int:
 
 def test(words: list[str]) -> int:
     """Runs all tests. pytest is last, so that its closing line is."""
+    build = begin_llamacpp()
     setup("torch", "test")
     setup_browser()
     page = page_scripts("check", "test")
+    finish_llamacpp(build)
     if page:
         say("the page's checks FAILED, see above; Python's tests follow, and the exit code counts both")
     return run(PYTHON, "-m", "pytest", *words) or page
@@ -237,8 +275,10 @@ def check(words: list[str]) -> int:
 
 def prepare(words: list[str]) -> int:
     """Prepares for everything."""
+    build = begin_llamacpp()
     setup("torch", "test")
     setup_browser()
+    finish_llamacpp(build)
     return 0
 
 

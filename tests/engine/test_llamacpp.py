@@ -19,7 +19,7 @@ from tests.engine.tiny_gguf import HEADS, TOKENS, WIDTH, metadata, tiny, weights
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
-from superpose.engines import llamacpp, llamacpp_child, llamacpp_library  # noqa: E402
+from superpose.engines import llamacpp, llamacpp_child, llamacpp_lanes, llamacpp_library  # noqa: E402
 from superpose.engines.llamacpp import LlamaEngine, load  # noqa: E402
 from superpose.engines.llamacpp_file import GgufFile  # noqa: E402
 from superpose.engines.llamacpp_library import Context, Model  # noqa: E402
@@ -86,11 +86,11 @@ def test_weights_are_not_repacked_for_amx_and_threads_are_set(tmp_path, monkeypa
 def test_a_prefill_longer_than_a_batch_is_fed_in_parts(engine_of):
     engine = engine_of()
     whole, parts = engine.open(), engine.open()
-    ids = prompt(1, 2 * llamacpp.CHUNK - 60)
+    ids = prompt(1, 2 * llamacpp_lanes.CHUNK - 60)
     engine.prefill(whole, ids, ASK)
     first = engine.logits()
-    engine.prefill(parts, ids[: llamacpp.CHUNK], ASK)
-    engine.prefill(parts, ids[llamacpp.CHUNK :], ASK)
+    engine.prefill(parts, ids[: llamacpp_lanes.CHUNK], ASK)
+    engine.prefill(parts, ids[llamacpp_lanes.CHUNK :], ASK)
     assert np.array_equal(engine.logits(), first)
 
 
@@ -120,7 +120,7 @@ def test_positions_with_a_gap_or_fed_twice_are_refused_in_words(room):
 def test_a_full_lane_is_refused_in_words_and_can_be_cut_back(room):
     assert room.length == 512  # rounded up to a multiple of 256
     for at in range(0, 512, 64):
-        last = room.decode([0], [at], prompt(at, 64))
+        last = room.decode([0], [at], prompt(at, 64)).copy()
     with pytest.raises(EngineError, match="failed with 1"):
         room.decode([0], [512], prompt(1, 1))
     room.cut(0, 448)
@@ -184,8 +184,8 @@ def test_streams_have_no_gaps_so_that_lanes_decode_together(engine_of):
         engine.prefill(lane, prompt(lane, 4 + lane), ASK)
     engine.close(lanes[1])
     engine.close(lanes[0])
-    assert sorted(engine._streams.values()) == [0, 1]
-    rows = engine._room._batch.lanes
+    assert sorted(engine._lanes._stream.values()) == [0, 1]
+    rows = engine._lanes._context._batch.lanes
     engine.step([lanes[2], lanes[3]], [blend(1)] * 2, [ASK] * 2)
     assert rows[:2].tolist() == [0, 1]  # in any other order they would be two passes
 
@@ -194,9 +194,9 @@ def test_lanes_outgrow_their_room_without_a_changed_bit(engine_of, monkeypatch):
     """Forked and moved lanes too, whose copies are still due when the room is exchanged."""
     ids = prompt(1, 700)
     short = engine_of()
-    monkeypatch.setattr(llamacpp, "FIRST", 1024)
+    monkeypatch.setattr(llamacpp_lanes, "FIRST", 1024)
     long = engine_of()
-    assert (short._room.length, long._room.length) == (512, 1024)
+    assert (short._lanes._context.length, long._lanes._context.length) == (512, 1024)
     told = []
     for engine in (short, long):
         a, b = engine.open(), engine.open()
@@ -208,7 +208,7 @@ def test_lanes_outgrow_their_room_without_a_changed_bit(engine_of, monkeypatch):
         told.append(
             [engine.logits(), steps(engine, b, range(20)), steps(engine, c, range(3)), steps(engine, d, range(3))]
         )
-    assert short._room.length == 1024
+    assert short._lanes._context.length == 1024
     assert all(np.array_equal(one, other) for one, other in zip(*told, strict=True))
     assert short.memory().cache == long.memory().cache
 
@@ -218,7 +218,7 @@ def test_a_room_that_does_not_fit_changes_nothing(engine_of, monkeypatch):
     lane = engine.open()
     engine.prefill(lane, prompt(1, 500), ASK)
     with monkeypatch.context() as patch:
-        patch.setattr(llamacpp, "free_memory", lambda: 1000)
+        patch.setattr(llamacpp_lanes, "free_memory", lambda: 1000)
         with pytest.raises(OutOfMemory, match="close some lanes or shorten them"):
             engine.prefill(lane, prompt(2, 100), ASK)
     assert engine.length(lane) == 500
@@ -243,7 +243,7 @@ def test_a_failed_pass_leaves_the_lanes_as_they_were(engine_of, monkeypatch):
             with pytest.raises(EngineError, match="failed with"):
                 engine.prefill(lanes[0], prompt(1, 9), ASK)
     assert [engine.length(lane) for lane in lanes] == [600, 600]
-    assert [engine._room.span(engine._streams[lane]) for lane in lanes] == [(0, 599)] * 2
+    assert [engine._lanes._context.span(engine._lanes._stream[lane]) for lane in lanes] == [(0, 599)] * 2
     engine.step(lanes, [blend(1)] * 2, [ASK] * 2)
 
 
@@ -309,7 +309,7 @@ def test_gemmas_scale_is_found_and_its_windows_can_be_rolled_back(engine_of, tmp
     by_id = [engine.prefill(lane, ids[:20], ASK)]
     by_id += [engine.prefill(lane, ids[at : at + 1], ASK) for at in range(20, 40)]
     engine.rollback(lane, 20)  # far behind the window, which a cache of the window alone would not have any more
-    assert engine._room.span(0) == (0, 19)
+    assert engine._lanes._context.span(0) == (0, 19)
     fed = [engine.step([lane], [Mixture.token(int(i))], [ASK])[0] for i in ids[20:]]
     assert all(one.probs == pytest.approx(two.probs, abs=1e-5) for one, two in zip(by_id[1:], fed, strict=True))
 

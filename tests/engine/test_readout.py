@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superpose.engine import EngineError, Readout
-from superpose.engines import readout
-from superpose.engines.torch_engine_readout import read
+from superpose.engines import llamacpp_readout, readout, torch_engine_readout
 from superpose.types import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,6 +102,14 @@ def near_a_tie(logits, ask):
     )
 
 
+@pytest.fixture(scope="module", params=["torch", "numpy"])
+def read(request):
+    """The readout of each engine that has one."""
+    if request.param == "torch":
+        return torch_engine_readout.read
+    return lambda logits, asks: llamacpp_readout.Reader(logits.shape[1]).read(logits.float().numpy(), asks)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(asks, min_size=1, max_size=5),
@@ -110,7 +117,7 @@ def near_a_tie(logits, ask):
     st.integers(0, 10**6),
     st.data(),
 )
-def test_lanes_that_ask_differently_each_get_their_answer(given_asks, vocabulary, seed, data):
+def test_lanes_that_ask_differently_each_get_their_answer(read, given_asks, vocabulary, seed, data):
     random = np.random.default_rng(seed)
     logits = random.normal(0, data.draw(st.sampled_from([0.1, 3.0, 30.0])), (len(given_asks), vocabulary))
     if data.draw(st.booleans()):
@@ -125,7 +132,7 @@ def test_lanes_that_ask_differently_each_get_their_answer(given_asks, vocabulary
 
 
 @pytest.mark.parametrize("few,many", [(4, 16), (1, 2), (256, 4096)])
-def test_reaching_further_than_was_tried_first(monkeypatch, few, many):
+def test_reaching_further_than_was_tried_first(read, monkeypatch, few, many):
     monkeypatch.setattr(readout, "FEW", few)
     monkeypatch.setattr(readout, "MANY", many)
     logits = np.random.default_rng(0).normal(0, 1, (4, 5000)).astype(np.float32)
@@ -139,7 +146,7 @@ def test_reaching_further_than_was_tried_first(monkeypatch, few, many):
         verify(row, ask, d)
 
 
-def test_whole_vocabulary_is_normalised():
+def test_whole_vocabulary_is_normalised(read):
     logits = np.random.default_rng(1).normal(0, 4, (2, 152_000)).astype(np.float32)
     for temperature in (0.3, 1.0, 2.5):
         for row, d in zip(logits, read(torch.from_numpy(logits), [Readout(temperature, 0)] * 2), strict=True):
@@ -150,7 +157,7 @@ def test_whole_vocabulary_is_normalised():
             assert d.entropy == pytest.approx(entropy(p), abs=1e-4)
 
 
-def test_temperature_zero_is_the_lowest_id_of_the_highest():
+def test_temperature_zero_is_the_lowest_id_of_the_highest(read):
     logits = torch.full((1, 100), -1.0)
     logits[0, [70, 30, 50]] = 2.0
     for support in (1, 2, 100, 0):
@@ -164,7 +171,7 @@ def test_temperature_zero_is_the_lowest_id_of_the_highest():
 
 
 @pytest.mark.parametrize("temperature", [1e-9, 1e-6, 1e-3, 1e6])
-def test_extreme_temperatures_stay_finite(temperature):
+def test_extreme_temperatures_stay_finite(read, temperature):
     logits = torch.tensor([[1.0, 2.0, -torch.inf, 2.0 - 1e-7, -50.0]])
     (d,) = read(logits, [Readout(temperature, 0, u=0.999)])
     assert np.isfinite([*d.probs, d.entropy, d.entropy_raw, d.drawn_prob]).all()
@@ -173,7 +180,7 @@ def test_extreme_temperatures_stay_finite(temperature):
 
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_the_ends_of_the_random_number_hit_possible_tokens(u):
+def test_the_ends_of_the_random_number_hit_possible_tokens(read, u):
     logits = torch.full((30, 1000), -torch.inf)
     logits[:, 300:700] = torch.randn(30, 400, generator=torch.Generator().manual_seed(0))
     for filters in (Sampling(), Sampling(top_k=10), Sampling(top_p=0.5)):
@@ -183,7 +190,7 @@ def test_the_ends_of_the_random_number_hit_possible_tokens(u):
     assert {d.drawn for d in read(logits, [Readout(0.7, 4, u=u)] * 30)} == {300 if u == 0 else 699}
 
 
-def test_each_filter_sees_what_the_one_before_it_kept():
+def test_each_filter_sees_what_the_one_before_it_kept(read):
     logits = torch.tensor([[0.4, 0.2, 0.2, 0.1, 0.1]]).log()
     ask = Readout(1.0, 1, Sampling(top_p=0.6, top_k=2), u=0.9)  # 0.4 is two thirds of 0.4 and 0.2
     assert read(logits, [ask])[0].drawn == 0
@@ -191,7 +198,7 @@ def test_each_filter_sees_what_the_one_before_it_kept():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_refused(bad):
+def test_numbers_that_are_not_finite_are_refused(read, bad):
     logits = torch.zeros(3, 50)
     logits[1, 20] = bad
     with pytest.raises(EngineError, match="finite"):
@@ -200,7 +207,7 @@ def test_numbers_that_are_not_finite_are_refused(bad):
         read(torch.full((1, 50), -torch.inf), [Readout()])
 
 
-def test_half_precision_logits_and_their_ties():
+def test_half_precision_logits_and_their_ties(read):
     logits = torch.randn(2, 500, generator=torch.Generator().manual_seed(3)).mul(3).bfloat16()
     answers = read(logits, [Readout(0.9, 30, u=0.4)] * 2)
     for row, d in zip(logits.float().numpy(), answers, strict=True):
@@ -209,14 +216,14 @@ def test_half_precision_logits_and_their_ties():
         assert (np.diff(d.ids)[equal] > 0).all()
 
 
-def test_logits_are_left_as_they_are():
+def test_logits_are_left_as_they_are(read):
     logits = torch.randn(2, 300)
     before = logits.clone()
     read(logits, [Readout(0.0, 0), Readout(0.5, 4)])
     assert torch.equal(before, logits)
 
 
-def test_draws_follow_the_distribution():
+def test_draws_follow_the_distribution(read):
     logits = np.random.default_rng(5).normal(0, 2, 40).astype(np.float32)
     p, u = belief(logits, 0.8), (np.arange(4000) + 0.5) / 4000
     drawn = [d.drawn for d in read(torch.from_numpy(np.tile(logits, (4000, 1))), [Readout(0.8, 1, u=x) for x in u])]

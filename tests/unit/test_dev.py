@@ -88,6 +88,47 @@ def test_being_offline_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "Failed to establish" in dev.install("uv", "pip", "install", "x")  # its host may be blocked alone
 
 
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A pip that fails to build; a folder in which it is the Python of .venv."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'error: no cmake'\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(dev, "PYTHON", python)
+    monkeypatch.setattr(dev, "WHEELS", tmp_path / "wheels")
+    monkeypatch.setattr(dev, "make_venv", lambda: None)
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts differ")
+def test_without_a_compiler_llama_cpp_is_left_out(
+    stub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("PATH", str(stub))
+    dev.finish_llamacpp(dev.begin_llamacpp())
+    assert "there is no C++ compiler" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="scripts differ")
+def test_a_failed_build_of_llama_cpp_is_an_error_only_in_ci(
+    stub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name)
+    monkeypatch.setenv("CI", "")
+    dev.finish_llamacpp(dev.begin_llamacpp())
+    said = capsys.readouterr().out
+    assert "error: no cmake" in said and "could not be built" in said
+    monkeypatch.setenv("CI", "true")
+    build = dev.begin_llamacpp()
+    with pytest.raises(SystemExit):
+        dev.finish_llamacpp(build)
+
+
+def test_the_version_of_llama_cpp_is_told_twice_and_the_same() -> None:
+    assert f'"{dev.LLAMACPP}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
 def test_a_set_up_is_repeated_when_what_it_depends_on_changes(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "hatch_build.py"):
         (tmp_path / name).write_text("a")

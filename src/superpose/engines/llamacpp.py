@@ -35,16 +35,14 @@ from superpose.engines.host import free_memory, physical_cores
 from superpose.engines.llamacpp_blend import Blender
 from superpose.engines.llamacpp_child import attempt
 from superpose.engines.llamacpp_file import GgufFile, cache_bytes, check, longest, own_scale
-from superpose.engines.llamacpp_library import VERSION, Context, Model, system
-from superpose.engines.llamacpp_readout import read
+from superpose.engines.llamacpp_lanes import CHUNK, FULL, Lanes
+from superpose.engines.llamacpp_library import VERSION, Model, system
+from superpose.engines.llamacpp_readout import Reader
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 from superpose.engines.pace import Pace
 from superpose.engines.readout import check_ask
 from superpose.engines.trial import LANES, POSITIONS, Trial
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
-
-CHUNK = 128  # positions of one pass of a prefill, for which live lanes wait; fixed: no result depends on load
-FIRST = 512  # positions of a lane's room at first: llama.cpp takes it all at once, and a fork copies all of it
 
 
 class LlamaEngine:
@@ -65,8 +63,6 @@ class LlamaEngine:
         report = progress or _silent
         check(file, label)
         self._threads = physical_cores() or os.cpu_count() or 1
-        self._exact = file.kind == "F32"  # then keys and values are kept in float32 too, else in float16
-        self._bytes = cache_bytes(file, 4 if self._exact else 2)  # of a position
         # The trial may need more lanes and positions than were asked for.
         lanes, context = max(max_lanes, LANES), min(context, longest(file))
         report("weights", 0, 0)
@@ -78,12 +74,11 @@ class LlamaEngine:
         vocab = self._model.vocab
         report("embeddings", 0, 0)
         self._blender = Blender(file.rows("token_embd.weight"), vocab)
-        self._streams: dict[int, int] = {}  # of the open lanes: 0, 1, … without gaps
-        self._lengths: dict[int, int] = {}
-        self._opened = 0
-        self._due = False  # whether copies from stream to stream wait for a decode
+        self._reader = Reader(vocab)
         self._last: FloatArray = np.zeros((0, vocab), np.float32)
-        self._room = self._make_room(lanes, min(FIRST, max(context, POSITIONS)))
+        exact = file.kind == "F32"  # then keys and values are kept in float32 too, else in float16
+        size, columns = cache_bytes(file, 4 if exact else 2), max(context, POSITIONS)
+        self._lanes = Lanes(self._model, lanes, columns, size, exact, self._threads)
         self._pace = self._find_pace()
         report("self-check", 0, 2)
         self._blender.scale = self._find_scale(label, vocab)
@@ -93,7 +88,7 @@ class LlamaEngine:
             vocab=vocab,
             width=self._blender.width,
             max_lanes=lanes,
-            context=max(context, POSITIONS),
+            context=columns,
             device="cpu",
             dtype=file.kind,
             eog_ids=tokenizer.eog_ids,
@@ -105,7 +100,7 @@ class LlamaEngine:
             embedding_scale=own_scale(file),
             chunk=CHUNK,
         )
-        trial = Trial(label, vocab, self._exact, self._alone)
+        trial = Trial(label, vocab, exact, self._alone)
         report("self-check", 1, 2)
         found = trial.run(self)
         says = f"weights as they are in the file ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
@@ -120,29 +115,20 @@ class LlamaEngine:
 
     def open(self) -> int:
         """A new, empty lane. Raises LanesFull."""
-        if len(self._streams) >= self.info.max_lanes:
+        if len(self._lanes.length) >= self.info.max_lanes:
             raise LanesFull(f"all {self.info.max_lanes} lanes are taken")
-        self._opened += 1
-        self._streams[self._opened], self._lengths[self._opened] = len(self._streams), 0
-        return self._opened
+        return self._lanes.open()
 
     def close(self, lane: int) -> None:
         """Frees a lane. Raises UnknownLane."""
         self.length(lane)
-        stream = self._streams.pop(lane)
-        del self._lengths[lane]
-        last = len(self._streams)
-        if stream != last:  # llama.cpp decodes streams together only if their numbers follow each other
-            moved = next(lane for lane, place in self._streams.items() if place == last)
-            self._room.copy(last, stream, self._lengths[moved])
-            self._streams[moved], self._due = stream, True
-        self._room.cut(last, 0)
+        self._lanes.close(lane)
 
     def length(self, lane: int) -> int:
         """How many positions a lane holds. Raises UnknownLane."""
-        if lane not in self._lengths:
+        if lane not in self._lanes.length:
             raise UnknownLane(f"there is no open lane {lane}")
-        return self._lengths[lane]
+        return self._lanes.length[lane]
 
     def prefill(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> Distribution:
         """The belief after token ids [T] or mixtures that are appended to a lane.
@@ -150,15 +136,16 @@ class LlamaEngine:
         Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
         """
         self._admit(lane, inputs, ask)
-        start, stream = self.length(lane), self._streams[lane]
+        start = self.length(lane)
         with self._kept([lane]):
-            self._reach(start + len(inputs))
+            self._lanes.reach(start + len(inputs))
             for at in range(0, len(inputs), CHUNK):
                 part = inputs[at : at + CHUNK]
                 fed = part if isinstance(part, np.ndarray) else self._blender.fed(part)
-                logits = self._decode([stream], [start + at], fed)
-            answer = read(logits, [ask])[0]
-        self._lengths[lane] = start + len(inputs)
+                with self._pace.keep(1, len(part)):
+                    logits = self._lanes.append(lane, start + at, fed)
+            answer = self._reader.read(logits, [ask])[0]
+        self._lanes.length[lane] = start + len(inputs)
         self._last = logits
         return answer
 
@@ -169,7 +156,7 @@ class LlamaEngine:
         if len(self._last) != 1:
             raise BadShape("there is no prefill to read out again")
         with self._kept([]):
-            return read(np.repeat(self._last, len(asks), axis=0), asks)
+            return self._reader.read(np.repeat(self._last, len(asks), axis=0), asks)
 
     def step(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> list[Distribution]:
         """A belief per lane, in their order, after one mixture was appended to each in one forward pass.
@@ -183,37 +170,31 @@ class LlamaEngine:
         if not lanes:
             return []
         with self._kept(lanes):
-            self._reach(max(self._lengths[lane] for lane in lanes) + 1)
+            self._lanes.reach(max(self.length(lane) for lane in lanes) + 1)
             fed = self._blender.fed(inputs)
-            order = sorted(range(len(lanes)), key=lambda i: self._streams[lanes[i]])  # else it decodes in parts
-            rows = [lanes[i] for i in order]
-            logits = self._decode([self._streams[i] for i in rows], [self._lengths[i] for i in rows], fed[order])
-            logits = logits[np.argsort(order)]
-            answers = read(logits, asks)
+            with self._pace.keep(len(lanes)):
+                logits = self._lanes.step(lanes, fed)
+            answers = self._reader.read(logits, asks)
         for lane in lanes:
-            self._lengths[lane] += 1
+            self._lanes.length[lane] += 1
         self._last = logits
         return answers
 
     def fork(self, src: int, upto: int) -> int:
         """A new lane that holds positions [0, upto) of `src`. Raises UnknownLane, BadShape, LanesFull."""
         self._within(src, upto)
-        lane = self.open()
-        self._room.copy(self._streams[src], self._streams[lane], upto)
-        self._lengths[lane], self._due = upto, True
-        return lane
+        if len(self._lanes.length) >= self.info.max_lanes:
+            raise LanesFull(f"all {self.info.max_lanes} lanes are taken")
+        return self._lanes.fork(src, upto)
 
     def fits(self, lengths: Sequence[int]) -> bool:
         """Whether memory holds the room that all lanes get once one of these lengths needs it. Any thread may ask."""
-        free, room = free_memory(), self._room
-        needed = min(_longer(room.length, max(lengths)), self.info.context)
-        return free is None or needed <= room.length or room.lanes * needed * self._bytes <= free
+        return self._lanes.fits(max(lengths))
 
     def rollback(self, lane: int, upto: int) -> None:
         """Cuts a lane back to its first `upto` positions. Raises UnknownLane, BadShape."""
         self._within(lane, upto)
-        self._room.cut(self._streams[lane], upto)
-        self._lengths[lane] = upto
+        self._lanes.cut(lane, upto)
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each mixed embedding over the mean token's, [n] float32. Raises BadShape, OutOfMemory."""
@@ -233,13 +214,13 @@ class LlamaEngine:
 
     def memory(self) -> Memory:
         """Bytes of the weights, and of the room that all lanes have. Any thread may ask."""
-        return Memory(self._model.size + self._blender.held(), self._room.lanes * self._room.length * self._bytes)
+        return Memory(self._model.size + self._blender.held(), self._lanes.held())
 
     def release(self) -> None:
         """Lets go of the weights and caches; the engine is of no use afterwards."""
-        self._room.close()
+        self._lanes.release()
         self._model.close()
-        del self._blender, self._last
+        del self._lanes, self._model, self._blender, self._last  # so that no call reaches what is freed
         gc.collect()
 
     def _within(self, lane: int, upto: int) -> None:
@@ -274,64 +255,36 @@ class LlamaEngine:
             yield
         except (EngineError, MemoryError) as error:
             for lane in lanes:
-                self._room.cut(self._streams[lane], self._lengths[lane])
+                self._lanes.cut(lane, self.length(lane))
             if isinstance(error, MemoryError):
-                raise OutOfMemory(_FULL) from error
+                raise OutOfMemory(FULL) from error
             raise
 
-    def _decode(
-        self, streams: Sequence[int], starts: Sequence[int], fed: IntArray | FloatArray, outputs: int = 1
-    ) -> FloatArray:
-        with self._pace.keep(len(streams), len(fed) // len(streams)):
-            logits = self._room.decode(streams, starts, fed, outputs)
-        self._due = False
-        return logits
-
-    def _make_room(self, lanes: int, length: int) -> Context:
-        free = free_memory()
-        if free is not None and lanes * length * self._bytes > free:
-            raise OutOfMemory(_FULL)
-        return Context(self._model, lanes, length, CHUNK, self._exact, self._threads)
-
-    def _reach(self, length: int) -> None:
-        """Sees to it that lanes have room for `length` positions, and for one more until they can have all."""
-        if length < self._room.length or self._room.length >= self.info.context:
-            return
-        longer = _longer(self._room.length, length)
-        if self._due:  # a lane's state is read without the copies that wait for a decode
-            lane, held = next((lane, held) for lane, held in self._lengths.items() if held < self._room.length)
-            self._decode([self._streams[lane]], [held], np.zeros(1, np.int32))
-            self._room.cut(self._streams[lane], held)
-        room = self._make_room(self._room.lanes, min(longer, self.info.context))
-        for lane, stream in self._streams.items():
-            if self._lengths[lane]:
-                self._room.move(stream, room)
-        self._room.close()
-        self._room = room
-
     def _alone(self, ids: IntArray, embedded: bool) -> FloatArray:
-        """The model's own logits [T, V] for ids [T] in one pass, while no lane is open."""
+        """The model's own logits [T, V] for ids [T] in one pass."""
         fed = self._blender.fed([Mixture.token(int(i)) for i in ids]) if embedded else ids
-        logits = self._decode([0], [0], fed, outputs=len(ids))
-        self._room.cut(0, 0)
+        lane = self._lanes.open()
+        with self._pace.keep(1, len(ids)):
+            logits = self._lanes.append(lane, 0, fed, outputs=len(ids)).copy()
+        self._lanes.close(lane)
         return logits
-
-    def _use_threads(self, count: int) -> None:
-        self._room.use_threads(count)
 
     def _find_pace(self) -> Pace:
         """Threads as they are the fastest, if one of them gives the same bits as all, in a prefill and in a step."""
         told: dict[int, tuple[float, list[FloatArray]]] = {}
         for count in (1, self._threads):
-            self._room.use_threads(count)
-            began = time.perf_counter()
-            first = self._room.decode([0], [0], np.array([1, 2, 3], np.int32))
-            second = self._room.decode([0], [3], np.array([4], np.int32))
+            self._lanes.use_threads(count)
+            lane, began = self._lanes.open(), time.perf_counter()
+            first = self._lanes.append(lane, 0, np.array([1, 2, 3], np.int32)).copy()
+            second = self._lanes.append(lane, 3, np.array([4], np.int32)).copy()
             told[count] = time.perf_counter() - began, [first, second]
-            self._room.cut(0, 0)
-        (one, alone), (all_, together) = told[1], told[self._threads]
-        same = np.array_equal(alone, together)
-        return Pace(self._threads, self._use_threads, adapt=same, first=1 if one < all_ else self._threads)
+            self._lanes.close(lane)
+        (one, alone), (several, together) = told[1], told[self._threads]
+        same, first_choice = np.array_equal(alone, together), 1 if one < several else self._threads
+        return Pace(self._threads, self._use_threads, adapt=same, first=first_choice)
+
+    def _use_threads(self, count: int) -> None:
+        self._lanes.use_threads(count)
 
     def _find_scale(self, label: str, vocab: int) -> float:
         """What rows of the table are multiplied by, so that llama.cpp takes them for the tokens themselves.
@@ -348,9 +301,6 @@ class LlamaEngine:
         raise UnsupportedModel(
             f"{label} cannot be driven by embeddings: llama.cpp does not answer to its embeddings as to its tokens"
         )
-
-
-_FULL = "the memory of cpu is used up; close some lanes or shorten them"
 
 
 def load(files: Any, options: EngineOptions, progress: Progress | None = None) -> LlamaEngine:
@@ -374,14 +324,10 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
         raise OutOfMemory(f"{files.name} needs about {size / 2**30:.1f} GiB, of which {free / 2**30:.1f} GiB are free")
     # Models are of the same level as engines, which therefore ask for them by name, like engine.py.
     attempt(files.path, importlib.import_module("superpose.models").cache_dir(), report)
-    return LlamaEngine(file, files.name, progress=report)
-
-
-def _longer(room: int, length: int) -> int:
-    """The first doubling of a lane's room that holds a length and one position more."""
-    while room <= length:
-        room *= 2
-    return room
+    try:
+        return LlamaEngine(file, files.name, progress=report)
+    except MemoryError as error:
+        raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
 
 
 def _digest(*parts: object) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from superpose.engine import EngineError, Near
 from superpose.engines.blend import Units, combine, finish, nearest
 from superpose.engines.llamacpp_file import Rows
-from superpose.types import FloatArray, Mixture
+from superpose.types import FloatArray, IntArray, Mixture
 
 _SPAN = 2048  # tokens that are unpacked together
+_KNOWN = 4096  # rows that are kept
 _SHARE = 8  # of the vocabulary: a sum of one part in so many is large
 
 
@@ -25,6 +26,7 @@ class Blender:
         squares = self._norms.astype(np.float64) ** 2
         self._units = Units(float(self._norms.mean(dtype=np.float64)), float(np.sqrt(squares.mean() / self.width)))
         self._table: FloatArray | None = None
+        self._known: dict[int, FloatArray] = {}
         self._last: tuple[list[Mixture], FloatArray] = [], np.zeros((0, rows.width), np.float32)
 
     def held(self) -> int:
@@ -57,7 +59,7 @@ class Blender:
 
     def _mixed(self, inputs: Sequence[Mixture]) -> FloatArray:
         few = [mixture.ids for mixture in inputs if not self._is_large(mixture)]
-        rows = self._rows[np.concatenate(few)] if few else np.zeros((0, self.width), np.float32)
+        rows = self._gathered(np.concatenate(few)) if few else np.zeros((0, self.width), np.float32)
         mixed = np.empty((len(inputs), self.width), np.float32)
         at = 0
         for number, mixture in enumerate(inputs):
@@ -68,6 +70,18 @@ class Blender:
                 at += len(mixture.ids)
             mixed[number] = finish(mixture, blended, self._norms[mixture.ids], self._units)
         return mixed
+
+    def _gathered(self, ids: IntArray) -> FloatArray:
+        """Rows [n, width] of token ids; those of late are kept: unpacking few takes as long as unpacking many."""
+        if self._table is not None:
+            return self._table[ids]
+        wanted, known = ids.tolist(), self._known
+        if missing := [token for token in set(wanted) if token not in known]:
+            if len(known) + len(missing) > _KNOWN:
+                known.clear()
+                missing = list(set(wanted))
+            known.update(zip(missing, self._rows[np.array(missing)], strict=True))
+        return np.array([known[token] for token in wanted])
 
     def _is_large(self, mixture: Mixture) -> bool:
         return mixture.combine == "sum" and len(mixture.ids) > max(_SPAN, self._vocab // _SHARE)

@@ -18,8 +18,10 @@ import numpy as np
 
 from superpose.engine import EngineError, Progress, UnsupportedModel
 from superpose.engines.llamacpp_library import VERSION, Context, Model
+from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 
 _LONGEST = 600  # seconds
+_TEXT = "Ein Test: 12345 + 0.5  \n\n  naïve ½ 日本 🙂 <|im_end|></s>"
 
 
 def attempt(path: Path, cache: Path, progress: Progress) -> None:
@@ -72,6 +74,10 @@ def _signal(number: int) -> str:
 def main(path: Path) -> int:
     """Exit code of an attempt; what is wrong is the last line on stderr."""
     try:
+        tokenizer = LlamaTokenizer(path, "")
+        with contextlib.suppress(ValueError):  # which is an answer
+            tokenizer.encode_template(_TEXT)
+            tokenizer.encode(_TEXT)
         model = Model(path)
         if not model.reason():
             context = Context(model, 2, 32, 4, exact=False, threads=1)

@@ -126,11 +126,12 @@ class Context:
         self.lanes, self.vocab = lanes, model.vocab
         self.length = int(llama_cpp.llama_n_ctx_seq(self._pointer))
         self._batch = _Batch(self.chunk)
+        self._logits = np.empty((self._outputs, self.vocab), np.float32)
 
     def decode(
         self, lanes: Sequence[int], starts: Sequence[int], fed: IntArray | FloatArray, outputs: int = 1
     ) -> FloatArray:
-        """Logits [n, vocab] float32 after `fed`: a row to each of n lanes, or many rows to a single one.
+        """Logits [n, vocab] float32 after `fed`, a row to each of n lanes or many to a single one, until the next call.
 
         `fed` is token ids [m] or embeddings [m, width]; `starts` are the positions of the first row of each lane, and
         of a single lane the last `outputs` rows are answered. Raises EngineError, after which a part may be fed.
@@ -152,7 +153,9 @@ class Context:
         pointer = llama_cpp.llama_get_logits(self._pointer) if said == 0 else None
         if not pointer:
             raise EngineError(f"llama.cpp failed with {said}: {complaint()}")
-        return np.array(np.ctypeslib.as_array(pointer, (answered, self.vocab)))  # the next decode writes there
+        logits = self._logits[:answered]
+        logits[:] = np.ctypeslib.as_array(pointer, (answered, self.vocab))  # which does not live as long as we do
+        return logits
 
     def use_threads(self, count: int) -> None:
         """Decodes with so many threads from now on."""

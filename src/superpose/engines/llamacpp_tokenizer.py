@@ -37,7 +37,8 @@ class LlamaTokenizer:
         self._count = self._model.vocab
         attributes = [int(llama_cpp.llama_vocab_get_attr(self._vocab, i)) for i in range(self._count)]
         self._controls = {i: attribute for i, attribute in enumerate(attributes) if attribute & _SPECIAL}
-        self._names = {llama_cpp.llama_vocab_get_text(self._vocab, i).decode(): i for i in self._controls}
+        texts = {i: llama_cpp.llama_vocab_get_text(self._vocab, i).decode(errors="replace") for i in self._controls}
+        self._names = {text: i for i, text in texts.items() if text}
         self._unknown = next((i for i, kind in self._controls.items() if kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN), -1)
         self._pieces: dict[int, bytes] = {}
         special = {f"{kind}_token": self._name(kind) for kind in ("bos", "eos", "pad")}
@@ -58,7 +59,7 @@ class LlamaTokenizer:
         """
         ids = self._tokens(checked(text), parse=False)
         if leaked := (self._controls.keys() & ids) - {self._unknown}:
-            name = self.token_bytes(min(leaked)).decode()
+            name = self.token_bytes(min(leaked)).decode(errors="replace")
             raise ValueError(f"the tokenizer of this model cannot write {name} as plain text")
         return ids
 

@@ -1,0 +1,121 @@
+"""Speed of the llamacpp engine's step against llama.cpp's own loop on the same weights, threads and process.
+
+    python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 16] [--rounds 25] [--lanes 1 8 16] [--threads 1]
+
+Theirs is `llama_decode` of a token and llama.cpp's greedy sampler, with its own defaults; ours feeds a mixture of
+five and answers with probabilities, entropies and a draw. Rounds of both alternate, so that a noisy machine hits both,
+with as many threads each; ratios are medians over rounds, of wall time and of the processor's time, which says more
+with one thread on a busy machine. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+
+import llama_cpp
+import numpy as np
+
+from superpose.engine import EngineOptions, Readout
+from superpose.engines.llamacpp import LlamaEngine, load
+from superpose.engines.pace import Pace
+from superpose.models import DEMO, resolve
+from superpose.types import Mixture
+
+USER = "What is 25 + 17? Explain how you add them, step by step, and give another example."
+ASK = Readout(0.8, 5, u=0.4)
+
+
+class Theirs:
+    """One sequence, token by token, as llama.cpp's simple example does it."""
+
+    def __init__(self, engine: LlamaEngine, ids: list[int], threads: int) -> None:
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx, parameters.n_batch = 2048, 512
+        parameters.n_threads = parameters.n_threads_batch = threads
+        self._context = llama_cpp.llama_init_from_model(engine._model.pointer, parameters)
+        self._sampler = llama_cpp.llama_sampler_init_greedy()
+        self._token = (llama_cpp.llama_token * 1)()
+        self._ids = ids
+
+    def start(self) -> None:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        prompt = (llama_cpp.llama_token * len(self._ids))(*self._ids)
+        llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(prompt, len(prompt)))
+        self._token[0] = llama_cpp.llama_sampler_sample(self._sampler, self._context, -1)
+
+    def step(self) -> None:
+        llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(self._token, 1))
+        self._token[0] = llama_cpp.llama_sampler_sample(self._sampler, self._context, -1)
+
+
+class Ours:
+    """Some lanes that think in mixtures of five."""
+
+    def __init__(self, engine: LlamaEngine, ids: list[int], lanes: int) -> None:
+        self._engine, self._ids = engine, np.array(ids, np.int32)
+        self._lanes = [engine.open() for _ in range(lanes)]
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            self._engine.rollback(lane, 0)
+            self._told = [self._engine.prefill(lane, self._ids, ASK)] * len(self._lanes)
+
+    def step(self) -> None:
+        fed = [Mixture(d.ids[:5], d.probs[:5] / d.probs[:5].sum()) for d in self._told]
+        self._engine.norm_ratios(fed)  # as every run does
+        self._told = self._engine.step(self._lanes, fed, [ASK] * len(fed))
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            self._engine.close(lane)
+
+
+def seconds(side: Ours | Theirs, steps: int) -> tuple[float, float]:
+    """Seconds a step by the clock, and of the processor."""
+    side.step()
+    began, busy = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        side.step()
+    return (time.perf_counter() - began) / steps, (time.process_time() - busy) / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEMO)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--context", type=int, default=192, help="tokens of the prompt; a run is half done near there")
+    parser.add_argument("--threads", type=int, help="default: one a physical core")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
+    options = parser.parse_args()
+
+    engine = load(resolve(options.model), EngineOptions())
+    ids = (engine.tokenizer.chat("", USER).token_ids * options.context)[: options.context]
+    threads = options.threads or engine._threads
+    engine._pace = Pace(threads, engine._use_threads, adapt=False)
+    engine._use_threads(threads)
+    theirs = Theirs(engine, ids, threads)
+    result = {"model": options.model, "numbers": engine.info.dtype, "threads": threads, "context": len(ids)}
+    for lanes in options.lanes:
+        ours = Ours(engine, ids, lanes)
+        rounds = []
+        for number in range(options.rounds):
+            ours.start()
+            theirs.start()
+            rounds.append((seconds(ours, options.steps), seconds(theirs, options.steps)))
+            (mine, _), (peer, _) = rounds[-1]
+            print(f"round {number + 1}, {lanes} lanes: {lanes / mine:.1f}/s, theirs one sequence {1 / peer:.1f}/s")
+        ours.close()
+        result[f"lanes_{lanes}"] = {
+            "tokens_per_second": round(statistics.median(lanes / mine for (mine, _), _ in rounds), 1),
+            "vs_llama_cpp": round(statistics.median(lanes * peer / mine for (mine, _), (peer, _) in rounds), 3),
+            "vs_llama_cpp_busy": round(statistics.median(lanes * peer / mine for (_, mine), (_, peer) in rounds), 3),
+        }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
