@@ -179,9 +179,9 @@ def begin_llamacpp() -> "subprocess.Popen[bytes] | None":
     say(f"building {LLAMACPP} in the background (log: {WHEELS / 'log'})")
     shutil.rmtree(WHEELS, ignore_errors=True)
     WHEELS.mkdir()
-    # A wheel apart, so that pip may install the rest meanwhile; of llama.cpp only the library.
+    # A wheel apart, so that pip may install the rest meanwhile; without what reads images.
     words = ["-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(WHEELS), LLAMACPP]
-    settings = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "SKBUILD_BUILD_TARGETS": "llama", **os.environ}
+    settings = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", **os.environ}
     with (WHEELS / "log").open("wb") as log:
         return subprocess.Popen([str(PYTHON), *words], cwd=ROOT, env=settings, stdout=log, stderr=log)
 
