@@ -33,7 +33,7 @@ from superpose.engine import (
 )
 from superpose.engines.chat import marker
 from superpose.engines.pace import Pace
-from superpose.engines.readout import check_ask
+from superpose.engines.readout import answers, check_ask
 from superpose.engines.torch_engine_blend import Blender
 from superpose.engines.torch_engine_cache import BUCKET, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
@@ -43,6 +43,7 @@ from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_quantize import quantize
 from superpose.engines.torch_engine_readout import read
+from superpose.engines.torch_engine_step import Steps
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.engines.trial import LANES, POSITIONS
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
@@ -78,6 +79,7 @@ class TorchEngine:
         # transformers is renaming it, and warns where the old word is used
         self._cache_word = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._slots = Slots(model.config.get_text_config(decoder=True), lanes, columns)
+        self._steps = Steps(self._forward, self._slots, self._device, lanes)
         self._opened = 0
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
@@ -118,7 +120,7 @@ class TorchEngine:
             max_lanes=max_lanes,
             context=context,
             invariance=found.invariance,
-            checks=(*lost, *found.checks),
+            checks=(*lost, *found.checks, *self._steps.words()),
         )
         report("self-check", 2, 2)
 
@@ -133,7 +135,7 @@ class TorchEngine:
     def close(self, lane: int) -> None:
         """Frees a lane. Raises UnknownLane."""
         self.length(lane)
-        self._slots.close(lane)
+        self._slots.close(lane, keep=self._steps.padded)
 
     def length(self, lane: int) -> int:
         """How many positions a lane holds. Raises UnknownLane."""
@@ -153,7 +155,9 @@ class TorchEngine:
             for at in range(0, len(inputs), self.info.chunk):
                 part = inputs[at : at + self.info.chunk]
                 fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blended(part)
-                logits = self._forward([lane], fed[None], start + at)
+                self._slots.plan(lane, start + at, len(part))
+                positions = torch.arange(start + at, start + at + len(part), device=self._device)
+                logits = self._forward(fed[None], positions[None])
             answer = read(logits, [ask])[0]
         self._slots.length[lane] = start + len(inputs)
         self._last = logits, [0]
@@ -182,16 +186,16 @@ class TorchEngine:
         if not lanes:
             return []
         with self._guard(lanes), self._pace.keep(len(lanes)):
-            order = self._slots.arrange(lanes)
+            order = self._slots.arrange(lanes, first=self._steps.padded)
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
             fed = self._blended([inputs[i] for i in given])
-            logits = self._forward(order, fed[:, None], None)
-            answers = read(logits, [asks[i] for i in given])
+            logits, told = self._steps.run(order, fed, [asks[i] for i in given])
+            beliefs = answers(told, [asks[i] for i in given], self.info.vocab)
         for lane in lanes:
             self._slots.length[lane] += 1
         rows = sorted(range(len(given)), key=given.__getitem__)
         self._last = logits, rows
-        return [answers[row] for row in rows]
+        return [beliefs[row] for row in rows]
 
     @torch.inference_mode()
     def fork(self, src: int, upto: int) -> int:
@@ -244,7 +248,7 @@ class TorchEngine:
     def release(self) -> None:
         """Lets go of the weights and caches; the engine is of no use afterwards."""
         self._last = None
-        del self._model, self._blender, self._slots
+        del self._model, self._blender, self._slots, self._steps
         gc.collect()
         empty_cache(self._device)
 
@@ -291,9 +295,8 @@ class TorchEngine:
     def _blended(self, inputs: Sequence[Mixture]) -> Tensor:
         return self._blender.mixtures(inputs).to(self._dtype)  # the one cast
 
-    def _forward(self, lanes: Sequence[int], fed: Tensor, start: int | None) -> Tensor:
-        """Logits [n, vocab] after `fed` [n, T, width] at the end of each lane, or in one lane from `start` on."""
-        positions = self._slots.plan(lanes, start, fed.shape[1], self._device)
+    def _forward(self, fed: Tensor, positions: Tensor) -> Tensor:
+        """Logits [n, vocab] after `fed` [n, T, width] at `positions` [n, T] of the rows that were planned."""
         logits: Tensor = self._model(
             inputs_embeds=fed,
             position_ids=positions,

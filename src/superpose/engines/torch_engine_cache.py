@@ -68,6 +68,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
             self.values[plan.rows, :, plan.columns] = value_states
         else:
             row, column = plan.scatter
+            row, column = row.to(self.keys.device), column.to(self.keys.device)  # it may be on another GPU
             self.keys[row, :, column] = key_states[:, :, 0]
             self.values[row, :, column] = value_states[:, :, 0]
         return self.keys[plan.rows, :, : plan.kv], self.values[plan.rows, :, : plan.kv]
@@ -94,7 +95,7 @@ class Slots:
     def __init__(self, config: PreTrainedConfig, max_rows: int, max_columns: int) -> None:
         kinds, options = get_layer_types_and_kwargs(config)
         self._windows = {kind: option.get("sliding_window", 0) for kind, option in zip(kinds, options, strict=True)}
-        self._limit = max_rows, _ceil(max_columns)
+        self._limit = max_rows, _ceil(max_columns + 1)  # a full lane that pads a step has a column to write to, too
         self._plan = Plan()
         self._layers = [SlotLayer(self._plan) for _ in kinds]
         self.cache = Cache(layers=list(self._layers))
@@ -115,10 +116,10 @@ class Slots:
         self.row[lane] = next(row for row in range(self._limit[0]) if row not in taken)
         self.length[lane] = 0
 
-    def close(self, lane: int) -> None:
-        """Frees a lane's row; the last one to leave gives the memory back."""
+    def close(self, lane: int, keep: bool = False) -> None:
+        """Frees a lane's row; the last one to leave gives the memory back, unless its place is to be kept."""
         del self.row[lane], self.length[lane]
-        if not self.row:
+        if not self.row and not keep:
             self._plan.capacity = 0, 0
             for layer in self._layers:
                 layer.is_initialized = False
@@ -157,10 +158,13 @@ class Slots:
         complete = len(held) == len(self._layers)
         self._plan.capacity = (min(h[0] for h in held), min(h[2] for h in held)) if complete else (0, 0)
 
-    def arrange(self, lanes: Sequence[int]) -> list[int]:
-        """The lanes in the order of their rows, which are adjacent now; moves rows only if they were not."""
+    def arrange(self, lanes: Sequence[int], first: bool = False) -> list[int]:
+        """The lanes in the order of their rows, which are adjacent now, or the first of all.
+
+        Moves rows only if they were not.
+        """
         rows = sorted(self.row[lane] for lane in lanes)
-        if rows[-1] - rows[0] >= len(rows):
+        if rows[-1] - (0 if first else rows[0]) >= len(rows):
             holders = {row: lane for lane, row in self.row.items()}
             late = [lane for lane in lanes if self.row[lane] >= len(rows)]
             for row in sorted(set(range(len(rows))) - set(rows)):
@@ -180,24 +184,41 @@ class Slots:
         if holder is not None:
             self.row[holder] = here
 
-    def plan(self, lanes: Sequence[int], start: int | None, steps: int, device: torch.device) -> Tensor:
-        """Positions [n, T] of the next pass, over lanes in the order of `arrange`; every layer now follows it.
-
-        `start` is where a pass over one lane begins; None puts one position behind each lane.
-        """
-        starts = [self.length[lane] for lane in lanes] if start is None else [start]
-        plan, first = self._plan, self.row[lanes[0]]
-        plan.rows, plan.kv = slice(first, first + len(lanes)), _ceil(max(starts) + steps)
+    def plan(self, lane: int, start: int, count: int) -> None:
+        """Prepares a pass that writes `count` columns of one lane, from `start` on; every layer now follows it."""
+        plan, row = self._plan, self.row[lane]
+        plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), ()
+        plan.columns, plan.scatter = slice(start, start + count), None
         self._reserve(plan.kv)
-        plan.groups = ()
-        if len(lanes) == 1:
-            plan.columns, plan.scatter = slice(starts[0], starts[0] + steps), None
-            return torch.arange(starts[0], starts[0] + steps, device=device)[None]
-        if device.type == "cpu":
-            plan.groups = _groups([_ceil(at + 1) for at in starts])
-        columns = torch.tensor(starts, device=device)  # [n]
-        plan.scatter = torch.arange(first, first + len(lanes), device=device), columns
-        return columns[:, None]
+
+    def plan_step(self, lanes: Sequence[int], size: int) -> list[int]:
+        """Prepares a step of `lanes`, in the order of `arrange`; the column that each of `size` rows writes.
+
+        With more rows than lanes, those behind them write where whoever owns them will write next, and see nothing
+        but their own; all see a power of two of columns, so that there are few shapes of a step.
+        """
+        plan, first, padded = self._plan, self.row[lanes[0]], size > 0
+        columns = [self.length[lane] for lane in lanes]
+        plan.kv = _ceil(max(columns) + 1)
+        if padded:
+            lengths = {row: self.length[lane] for lane, row in self.row.items()}
+            columns += [lengths.get(row, 0) for row in range(first + len(lanes), first + size)]
+            plan.kv = min(max(FIRST_COLUMNS, 1 << (plan.kv - 1).bit_length()), self._limit[1])
+        plan.groups = () if padded else _groups([_ceil(column + 1) for column in columns])
+        plan.rows = slice(first, first + len(columns))
+        self._reserve(max(plan.kv, max(columns) + 1), first + len(columns))
+        if padded:
+            self._buffers()  # now, for what is captured must not move
+        return columns
+
+    def write(self, rows: Tensor, columns: Tensor) -> None:
+        """Makes the planned step write these columns [n] of these rows [n]."""
+        self._plan.scatter = rows, columns
+
+    def shape(self) -> tuple[object, ...]:
+        """What of a planned step is not in tensors, and where it reads: another one is another program."""
+        plan = self._plan
+        return plan.rows.start, plan.rows.stop, plan.kv, plan.capacity
 
     def masks(self, positions: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
         """What is added to the scores of queries at `positions` [n, T]: [n, 1, T, kv], or one a kind of layer.
@@ -218,14 +239,14 @@ class Slots:
             made[kind] = mask.masked_fill_(~seen, torch.finfo(dtype).min)
         return made if len(made) > 1 else next(iter(made.values()))
 
-    def _reserve(self, columns: int) -> None:
-        """Asks for room for all lanes' rows and so many columns; doubles, so that memory follows use.
+    def _reserve(self, columns: int, rows: int = 0) -> None:
+        """Asks for room for all lanes' rows, at least so many, and columns; doubles, so that memory follows use.
 
         Raises MemoryError where the system would end the process rather than refuse the memory.
         """
         (have_rows, have_columns), rows, columns = (
             self._plan.capacity,
-            max(self.row.values()) + 1,
+            max(rows, max(self.row.values()) + 1),
             _ceil(columns),
         )
         least = max(rows, have_rows), max(columns, have_columns)

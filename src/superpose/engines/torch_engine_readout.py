@@ -7,6 +7,7 @@ drawn. The filters of a draw keep a prefix of the likeliest ids, so a filtered d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,52 +24,86 @@ def read(logits: Tensor, asks: Sequence[Readout]) -> list[Distribution]:
 
     A logit of -inf is probability 0. Raises EngineError for a row with NaN, with +inf, or with nothing finite.
     """
-    return answers(_Rows(logits, asks), asks, logits.shape[1])
+    return answers(Rows(*measure(logits, Asked.of(asks).to(logits.device))), asks, logits.shape[1])
 
 
-class _Rows:
-    """What stays on the device: scores [n, vocab] (logits less the highest), and six numbers a lane."""
+class Asked(NamedTuple):
+    """What the rows of a pass are asked, as tensors [n, 1]; None where all rows ask for the usual."""
 
-    def __init__(self, logits: Tensor, asks: Sequence[Readout]) -> None:
-        device = logits.device
-        logits = logits.float()
-        highest, likeliest = logits.max(-1, keepdim=True)  # [n, 1]; the first of equals
-        self.scores = (logits - highest).clamp_(min=NEVER)
-        share, work = (
-            torch.exp(self.scores),
-            torch.empty_like(self.scores),
-        )  # [n, vocab]; no more of that size
-        entropy = entropy_raw = _entropy(share, torch.mul(share, self.scores, out=work))
-        if any(ask.temperature != 1 for ask in asks):
-            temperature = [[1.0 if ask.temperature < COLDEST else ask.temperature] for ask in asks]
-            torch.div(self.scores, torch.tensor(temperature, dtype=torch.float32, device=device), out=work)
-            if any(ask.temperature < COLDEST for ask in asks):
-                cold = torch.tensor([[ask.temperature < COLDEST] for ask in asks], device=device)
-                work.masked_fill_(cold, NEVER).scatter_(1, likeliest, 0.0)  # 0 it is in the other rows too
-            torch.exp(work, out=share)
-            entropy = _entropy(share, work.mul_(share))
-        drawn, total = _draw(share, [ask.u for ask in asks])
-        numbers = torch.cat([highest, total, entropy, entropy_raw, share.gather(1, drawn) / total], 1)
-        self.numbers = torch.cat([numbers.view(torch.int32), drawn.int()], 1)  # [n, 6]
-        self.scores.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
+    u: Tensor  # float64, but float32 on MPS, which has no other
+    temperature: Tensor | None  # where it is 1 in all rows
+    cold: Tensor | None  # whether a row is to be greedy
+
+    @classmethod
+    def of(cls, asks: Sequence[Readout], always: bool = False) -> Asked:
+        """These asks on the host; with `always` nothing is left out, for a step of one shape."""
+        given = np.array([[ask.u, ask.temperature] for ask in asks])
+        cold = given[:, 1:] < COLDEST
+        warm = np.where(cold, 1, given[:, 1:]).astype(np.float32)
+        told = always or bool((given[:, 1] != 1).any())
+        return cls(
+            torch.from_numpy(given[:, :1].copy()),
+            torch.from_numpy(warm) if told else None,
+            torch.from_numpy(cold) if always or cold.any() else None,
+        )
+
+    def to(self, device: torch.device) -> Asked:
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        u = self.u.float() if device.type == "mps" else self.u
+        return Asked(u.to(device), *(None if part is None else part.to(device) for part in self[1:]))
+
+
+def measure(logits: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
+    """Scores [n, vocab], which are logits less the highest, and six numbers a row, [n, 6]; tensors only."""
+    logits = logits.float()
+    highest, likeliest = logits.max(-1, keepdim=True)  # [n, 1]; the first of equals
+    scores = (logits - highest).clamp_(min=NEVER)
+    share, work = torch.exp(scores), torch.empty_like(scores)  # [n, vocab]; no more of that size
+    entropy = entropy_raw = _entropy(share, torch.mul(share, scores, out=work))
+    if asked.temperature is not None:
+        torch.div(scores, asked.temperature, out=work)
+        if asked.cold is not None:
+            work.masked_fill_(asked.cold, NEVER).scatter_(1, likeliest, 0.0)  # 0 it is in the other rows too
+        torch.exp(work, out=share)
+        entropy = _entropy(share, work.mul_(share))
+    drawn, total = _draw(share, asked.u)
+    numbers = torch.cat([highest, total, entropy, entropy_raw, share.gather(1, drawn) / total], 1)
+    scores.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
+    return scores, torch.cat([numbers.view(torch.int32), drawn.int()], 1)
+
+
+def shortlist(scores: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """The `count` likeliest ids of each row, the bits of their scores and its numbers: all of what the host needs."""
+    values, ids = _sorted(scores) if count == scores.shape[1] else scores.topk(count)
+    return torch.cat([ids.int(), values.view(torch.int32), numbers], 1)  # [n, 2 count + 6]
+
+
+class Rows:
+    """Rows on a device, by their scores and numbers; `ready` is a shortlist that may be there already."""
+
+    def __init__(self, scores: Tensor, numbers: Tensor, ready: Tensor | None = None) -> None:
+        self._scores, self._numbers, self._ready = scores, numbers, ready
 
     def fetch(self, rows: Sequence[int], count: int) -> list[tuple[IntArray, Float64Array, Sums]]:
         """For each row its `count` likeliest ids [count], their scores [count] and its sums; one copy."""
-        scores, numbers = self.scores, self.numbers
-        if len(rows) < len(scores):
-            index = torch.tensor(rows, device=scores.device)
-            scores, numbers = scores[index], numbers[index]
-        whole = count == scores.shape[1]
-        scores, ids = _sorted(scores) if whole else scores.topk(count)
-        # Bits of floats travel as integers, so that one copy carries everything.
-        host = torch.cat([ids.int(), scores.view(torch.int32), numbers], 1).cpu().numpy()
-        likeliest, values = host[:, :count], host[:, count : 2 * count].view(np.float32)
-        if not whole:  # the device leaves equals in any order
-            order = np.lexsort((likeliest, -values))
+        many = 0 if self._ready is None else (self._ready.shape[1] - self._numbers.shape[1]) // 2
+        if self._ready is not None and count <= many:
+            host = self._ready.cpu().numpy()[list(rows)]
+        else:
+            scores, numbers, many = self._scores, self._numbers, count
+            if len(rows) < len(scores):
+                index = torch.tensor(rows, device=scores.device)
+                scores, numbers = scores[index], numbers[index]
+            host = shortlist(scores, numbers, count).cpu().numpy()
+        likeliest, values = host[:, :many], host[:, many : 2 * many].view(np.float32)
+        if many < self._scores.shape[1]:  # the device leaves equals in any order
+            order = np.lexsort((likeliest, -values))[:, :count]
             likeliest, values = np.take_along_axis(likeliest, order, 1), np.take_along_axis(values, order, 1)
         exact = values.astype(np.float64)
         exact[:, 0] = 0.0  # the highest, which was raised
-        sums = [_sums(numbers) for numbers in host[:, 2 * count :]]
+        sums = [_sums(numbers) for numbers in host[:, 2 * many :]]
         return list(zip(likeliest, exact, sums, strict=True))
 
 
@@ -97,17 +132,17 @@ def _entropy(share: Tensor, weighted: Tensor) -> Tensor:
     return (total.log() - weighted.sum(-1, keepdim=True) / total).clamp_(min=0.0)
 
 
-def _draw(share: Tensor, u: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _draw(share: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Token ids [n, 1], the first whose cumulative share in token-id order exceeds `u` of the whole; the whole.
 
     Sums of blocks lead to the block; only its own shares are then added one by one.
     """
-    exact = torch.float32 if share.device.type == "mps" else torch.float64  # there is no other on MPS
+    exact = u.dtype
     n, vocabulary = share.shape
     odd = -vocabulary % BLOCK
     blocks = (pad(share, (0, odd)) if odd else share).view(n, -1, BLOCK)
     sums = blocks.sum(-1).cumsum(-1, dtype=exact)  # [n, blocks]
-    wanted = _below(torch.tensor(u, dtype=exact, device=share.device)[:, None] * sums[:, -1:], sums[:, -1:])
+    wanted = _below(u * sums[:, -1:], sums[:, -1:])
     block = torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1)  # the last for NaN
     before = pad(sums, (1, 0)).gather(1, block)
     inside = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1, dtype=exact)
