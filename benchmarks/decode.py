@@ -1,10 +1,11 @@
 """Speed of our whole loop against transformers' `generate`: same model, dtype, threads and process.
 
-    python benchmarks/decode.py [--model smollm2-135m] [--steps 64] [--rounds 5] [--lanes 1 8]
+    python benchmarks/decode.py [--model smollm2-135m] [--dtypes float32] [--steps 64] [--rounds 5] [--lanes 1 2 4 8 16]
 
 Each round times generate and ours in turn, so that a noisy machine hits both; ratios are medians over rounds. Ours
 is everything that a user's run does: strategy, events, a store on disk. `overhead` is the share of a step spent
-outside the engine. The last line is JSON.
+outside the engine, `bandwidth` the share of the measured speed of reading memory that all weights once a step come to,
+`first_token_ms` the time from submission to the first step. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -84,48 +85,81 @@ def generate(model: Any, ids: list[int], lanes: int, steps: int) -> float:
     return lanes * steps / (times[1] - times[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEMO)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8])
-    options = parser.parse_args()
+def reading() -> float:
+    """GB/s of reading memory, the best of some sums over what no cache holds."""
+    block = torch.ones(128 << 20, dtype=torch.int32)
+    times = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        block.sum()
+        times.append(time.perf_counter() - begun)
+    return block.nbytes / min(times) / 1e9
 
+
+def first_token(runner: Runner, store: Store) -> float:
+    """Milliseconds from submission to the first step, of one run alone."""
+    begun = time.perf_counter()
+    run = runner.submit(make_spec({"user": USER, "T_e": 1, "T_total": 1, "transition": ""}))
+    while not any(stored.type == "step" for stored in store.events([run], 0)):
+        time.sleep(0.0005)
+    took = 1000 * (time.perf_counter() - begun)
+    while store.live([run]):
+        time.sleep(0.001)
+    return took
+
+
+def measured(options: argparse.Namespace, dtype: str, bandwidth: float) -> dict[str, Any]:
+    """All of one dtype."""
     files = resolve(options.model)
     assert files.path is not None, "the toy has no peer to be measured against"
     folder = to_folder(files.path, cache_dir(), None) if files.kind == "gguf" else files.path
-    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype), local_files_only=True)
-    engine: Any = Timed(open_engine(options.model, EngineOptions(dtype=options.dtype)))
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    weights = sum(parameter.nbytes for parameter in peer.parameters())
+    engine: Any = Timed(open_engine(options.model, EngineOptions(engine="torch", dtype=dtype)))
     ids = engine.tokenizer.chat("", USER).token_ids
+    rounds: dict[int, list[tuple[float, float, float]]] = {lanes: [] for lanes in options.lanes}
+    waits = []
     with tempfile.TemporaryDirectory() as data:
         store = Store(Path(data))
         runner = Runner(engine, store)
         ours(runner, store, 1, 8)
         generate(peer, ids, 1, 8)
-        rounds: dict[int, list[tuple[float, float, float]]] = {lanes: [] for lanes in options.lanes}
         for number in range(options.rounds):
+            waits.append(first_token(runner, store))
+            engine.steps.clear()
             for lanes in options.lanes:
                 told = (*ours(runner, store, lanes, options.steps), generate(peer, ids, lanes, options.steps))
                 rounds[lanes].append(told)
-                print(f"round {number + 1}, {lanes} lanes: ours {told[0]:.1f}/s, generate {told[2]:.1f}/s")
+                print(f"{dtype}, round {number + 1}, {lanes} lanes: ours {told[0]:.1f}/s, generate {told[2]:.1f}/s")
         runner.close()
         store.close()
+    single = [mine / options.lanes[0] for mine, _, _ in rounds[options.lanes[0]]]
+    rows = {}
+    for lanes, told_rounds in rounds.items():
+        rate = statistics.median(mine for mine, _, _ in told_rounds)
+        rows[str(lanes)] = {
+            "tokens_per_second": round(rate, 2),
+            "vs_generate": round(statistics.median(mine / other for mine, _, other in told_rounds), 3),
+            "vs_one_lane": round(statistics.median(m / s for (m, _, _), s in zip(told_rounds, single, strict=True)), 3),
+            "bandwidth": round(weights * rate / lanes / 1e9 / bandwidth, 3),
+            "overhead": round(statistics.median(share for _, share, _ in told_rounds), 4),
+        }
+    return {"first_token_ms": round(statistics.median(waits), 1), "prompt": len(ids), "lanes": rows}
 
-    first = options.lanes[0]
-    single = [mine for mine, _, _ in rounds[first]]
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEMO)
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    options = parser.parse_args()
+    bandwidth = reading()
     result = {
-        "model": options.model, "dtype": options.dtype, "threads": torch.get_num_threads(), "steps": options.steps,
-        "lanes": {
-            str(lanes): {
-                "tokens_per_second": round(statistics.median(mine for mine, _, _ in told), 2),
-                "vs_generate": round(statistics.median(mine / peer for mine, _, peer in told), 3),
-                "vs_one_lane": round(statistics.median(m / s for (m, _, _), s in zip(told, single, strict=True)), 3),
-                "overhead": round(statistics.median(share for _, share, _ in told), 4),
-            }
-            for lanes, told in rounds.items()
-        },
+        "model": options.model, "threads": torch.get_num_threads(), "steps": options.steps,
+        "read_gigabytes_per_second": round(bandwidth, 1),
+        "dtypes": {dtype: measured(options, dtype, bandwidth) for dtype in options.dtypes},
     }  # fmt: skip
     print(json.dumps(result))
 

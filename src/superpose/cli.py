@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (serve, run):
         command.add_argument("--model", default=DEMO, help=f"name, hub id, folder or .gguf file (default {DEMO})")
         command.add_argument("--engine", choices=["toy", "torch", "llamacpp"], help="default: by the model")
-        command.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+        command.add_argument(
+            "--device", help="auto, cpu, cuda, mps (default auto: the best there is, several GPUs if need be)"
+        )
         command.add_argument("--dtype", help="float32, bfloat16, float16 (default: by the device)")
         command.add_argument("--quantize", choices=["int8", "int4"], help="weights of 8 or 4 bits (torch on a CPU)")
 

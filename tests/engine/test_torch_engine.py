@@ -426,8 +426,8 @@ def test_a_folder_is_loaded_as_asked(folder, build, engine_of):
     ("options", "words"),
     [
         (EngineOptions(dtype="int3", device="cpu"), "allowed: float32, bfloat16, float16"),
-        (EngineOptions(device="abacus"), "allowed: cpu, cuda"),
-        (EngineOptions(device="xpu"), "allowed: cpu, cuda"),
+        (EngineOptions(device="abacus"), "allowed: auto, cpu, cuda"),
+        (EngineOptions(device="xpu"), "allowed: auto, cpu, cuda"),
         pytest.param(
             EngineOptions(device="cuda"), "no CUDA device",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),

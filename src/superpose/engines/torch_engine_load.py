@@ -8,6 +8,7 @@ import math
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -25,8 +26,10 @@ from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_memory import free_bytes, ran_out
 from superpose.engines.torch_engine_quantize import check
 from superpose.engines.torch_engine_threads import use_physical_cores
+from superpose.engines.trial import first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"  # the device that the engine chooses: several GPUs where a model is too big for one
 _ROOM = 1.1  # times the weights: what loading and a first pass need besides
 
 
@@ -48,7 +51,12 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"{name} ({config.model_type}) has no language-model head")
     size = _size(folder, dtype)
-    _check_memory(name, size, device)
+    spread = options.device in (None, AUTO) and _too_big(size, device) and torch.cuda.device_count() > 1
+    if spread and find_spec("accelerate") is None:
+        raise UnsupportedModel(f"{name} does not fit into one GPU; to spread it over several, install accelerate")
+    _check_memory(
+        name, size, [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if spread else [device]
+    )
     progress("weights", 0, size)
     logging.disable_progress_bar()  # theirs would run through ours
     try:
@@ -59,12 +67,13 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            device_map="auto" if spread else None,
         )
-        model = model.to(device)
+        model = model if spread else model.to(device)
     except Exception as error:  # each reader of weights fails in its own way
         if ran_out(error):
             raise OutOfMemory(f"{name} does not fit into the memory of {device}") from error
-        raise UnsupportedModel(f"{name} cannot be loaded: {str(error).strip().splitlines()[0][:200]}") from error
+        raise UnsupportedModel(f"{name} cannot be loaded: {first_line(error)}") from error
     absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if absent:
         raise UnsupportedModel(f"{name} lacks {len(absent)} of its weights, {absent[0]} among them")
@@ -101,7 +110,7 @@ def fingerprint(model: PreTrainedModel, tokenizer: Tokenizer) -> str:
 
 
 def _device(name: str | None) -> torch.device:
-    if name is None:
+    if name in (None, AUTO):
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
@@ -109,7 +118,7 @@ def _device(name: str | None) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UnsupportedModel(f"unknown device {name!r}; allowed: cpu, cuda, cuda:1 …, mps")
+        raise UnsupportedModel(f"unknown device {name!r}; allowed: {AUTO}, cpu, cuda, cuda:1 …, mps")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedModel("the device cuda was asked for, but torch sees no CUDA device here")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -160,8 +169,15 @@ def _size(folder: Path, dtype: torch.dtype) -> int:
     return count * dtype.itemsize
 
 
-def _check_memory(name: str, size: int, device: torch.device) -> None:
+def _too_big(size: int, device: torch.device) -> bool:
     free = free_bytes(device)
-    if free is not None and size * _ROOM > free:
-        need, have = size * _ROOM / 2**30, free / 2**30
-        raise OutOfMemory(f"{name} needs about {need:.1f} GiB on {device}, of which {have:.1f} GiB are free")
+    return free is not None and size * _ROOM > free
+
+
+def _check_memory(name: str, size: int, devices: list[torch.device]) -> None:
+    free = [free_bytes(device) for device in devices]
+    if all(known is not None for known in free) and size * _ROOM > (have := sum(known or 0 for known in free)):
+        where = str(devices[0]) if len(devices) == 1 else f"{len(devices)} GPUs"
+        raise OutOfMemory(
+            f"{name} needs about {size * _ROOM / 2**30:.1f} GiB on {where}, of which {have / 2**30:.1f} GiB are free"
+        )

@@ -1,0 +1,63 @@
+"""Which device a model goes to. No GPU is needed: how many there are, and how much of them is free, is made up."""
+
+import pytest
+import torch
+
+from superpose.engine import EngineOptions, OutOfMemory, UnsupportedModel
+from superpose.engines import torch_engine_load
+
+
+@pytest.fixture
+def folder(tmp_path, build):
+    build("qwen2", tie_word_embeddings=False).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def load(folder, monkeypatch):
+    """`load(count, free)`: the device map used with so many GPUs and bytes free in each."""
+
+    def loaded(count, free, device=None, accelerate=True):
+        given = {}
+
+        class Stopped(Exception):
+            """Raised where a GPU would be needed."""
+
+        def from_pretrained(*_, **options):
+            given.update(options)
+            raise Stopped
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch_engine_load, "free_bytes", lambda device: free)
+        monkeypatch.setattr(torch_engine_load, "find_spec", lambda name: object() if accelerate else None)
+        monkeypatch.setattr(torch_engine_load.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+        options = EngineOptions(device=device, dtype="float32")
+        try:
+            torch_engine_load.load_model(folder, "m", options, lambda *told: None)
+        except UnsupportedModel:
+            if not given:  # refused before anything was loaded
+                raise
+        return given["device_map"]
+
+    return loaded
+
+
+SIZE = 4 * (2 * 300 * 48 + 4 * (2 * 48 * 48 + 2 * 48 * 16 + 3 * 48 * 64))  # the matrices, in float32
+
+
+def test_a_model_is_spread_only_if_it_must_be(load):
+    assert load(2, 2 * SIZE) is None
+    assert load(2, 0.9 * SIZE) == "auto"
+    assert load(4, 0.4 * SIZE, "auto") == "auto"
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(load):
+    with pytest.raises(OutOfMemory, match="on 2 GPUs, of which"):
+        load(2, 0.5 * SIZE)
+    with pytest.raises(OutOfMemory, match="on cuda, of which"):
+        load(1, 0.9 * SIZE)
+    with pytest.raises(OutOfMemory, match="on cuda:1, of which"):  # named, so that no other is taken
+        load(2, 0.9 * SIZE, "cuda:1")
+    with pytest.raises(UnsupportedModel, match="m does not fit into one GPU; to spread it over several, install accel"):
+        load(2, 0.9 * SIZE, accelerate=False)
