@@ -52,6 +52,8 @@ class Questions:
             return answer.result(PATIENCE_S)
         except TimeoutError as error:
             answer.cancel()
+            with self._wake:  # else it would count as waiting
+                self._waiting = deque(each for each in self._waiting if each[1] is not answer)
             raise Unanswered(f"the model was busy for {PATIENCE_S:g} s; try again") from error
         except CancelledError as error:
             raise Unanswered("the model is being unloaded; load it again") from error

@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from superpose.decoding import Advance, Decoder
-from superpose.engine import Engine, EngineError, LanesFull, OutOfMemory, Readout
+from superpose.engine import Engine, EngineError, OutOfMemory, Readout
 from superpose.events import Event, State
 from superpose.live import Live
-from superpose.planning import StrategyFailed, branch, plan, repetition, setting
+from superpose.planning import Plan, StrategyFailed, branch, plan, repetition, setting
 from superpose.problems import BadInput, clip
 from superpose.questions import Measure, Questions
 from superpose.recorded import Recorded, feed
@@ -78,11 +78,8 @@ class Runner:
             past = cut(self.store.past(spec.fork.run), spec.fork.step)
             work = branch(work, past, parent, info)
             events = copies(work.past or past, parent["seed"])
-        if not self.engine.fits([work.positions]):
-            raise BadInput(
-                "T_total",
-                f"the memory of {info.device} cannot hold {work.positions} tokens of {info.model}; lower T_total",
-            )
+        if not self._live and not self.engine.fits([work.positions]):  # beside live lanes it may have to wait for them
+            raise BadInput("T_total", self._too_long(work))
         with self._door:
             if self._closing:
                 raise BadInput("model", f"model {info.model!r} is being unloaded; load it again")
@@ -262,16 +259,16 @@ class Runner:
                 live = next((live for live in self._queue if live.active), None)
             if live is None:
                 return
-            try:
-                if self._live and not self.engine.fits([other.work.positions for other in [live, *self._live]]):
-                    raise LanesFull
-                live.lane = self.engine.open()
-            except LanesFull:
-                waiting = [other for other in self._live if not other.active]
-                if not waiting:
+            if not self._fit([live, *self._live]):
+                active = [other for other in self._live if other.active]
+                if not self._live:
+                    self._fail([live], self._too_long(live.work))
+                elif len(active) < len(self._live) and self._fit([live, *active]):
+                    self._park(min((other for other in self._live if not other.active), key=lambda other: other.until))
+                else:
                     return
-                self._park(min(waiting, key=lambda other: other.until))
                 continue
+            live.lane = self.engine.open()
             with self._wake:
                 self._queue.remove(live)
                 self._live.append(live)
@@ -283,6 +280,15 @@ class Runner:
                 batch.append(self._pause(live))
             if batch:
                 self.store.append([(live.run, event) for event in batch])
+
+    def _fit(self, lives: list[Live]) -> bool:
+        """Whether there are lanes for all of these, and memory for all that they may hold."""
+        few = len(lives) <= self.engine.info.max_lanes
+        return few and self.engine.fits([live.work.positions for live in lives])
+
+    def _too_long(self, work: Plan) -> str:
+        info = self.engine.info
+        return f"the memory of {info.device} cannot hold {work.positions} tokens of {info.model}; lower T_total"
 
     def _started(self, live: Live) -> Event:
         info = self.engine.info
@@ -330,14 +336,14 @@ class Runner:
             batch.append((live.run, self._replayed(live, difference(belief, live.belief), "kept")))
             live.awake()
         else:
-            twins = [] if live.recorded else self._twins(live)
+            if not live.recorded:
+                self._tell_twins(live)
             if past is not None:
                 error = None if checked is None else difference(belief, belief_of(checked))
                 batch.append((live.run, self._replayed(live, error, decoder.state)))
             if temperature != ask.temperature:
                 belief = self._anew(live)
             live.believes(belief)
-            batch += [(twin.run, event) for twin in twins for event in twin.loads()]
         self.store.append(batch)
 
     def _prepare(self, live: Live) -> Decoder:
@@ -353,21 +359,22 @@ class Runner:
             source = others[shared.index(max(shared))]
             self._fork(live, source, max(shared))
 
-    def _twins(self, live: Live) -> list[Live]:
-        """Runs that wait to read the very prompt that was read just now: now they have read it too."""
+    def _tell_twins(self, live: Live) -> None:
+        """Lets runs that wait to read the very prompt that was read just now have read it too."""
         found: list[tuple[Live, Readout]] = []
         for other in self._live:
             if other is not live and other.active and other.is_twin(live):
                 with suppress(StrategyFailed):  # it fails when its turn comes
                     found.append((other, self._prepare(other).ask()))
-        twins: list[Live] = []
+        batch: list[tuple[str, Event]] = []
         with suppress(OutOfMemory):  # they read it themselves
             beliefs = self.engine.beliefs([ask for _, ask in found]) if found else []
             for (twin, _), belief in zip(found, beliefs, strict=True):
                 if self._fork(twin, live, live.read):
                     twin.believes(belief)
-                    twins.append(twin)
-        return twins
+                    batch += [(twin.run, event) for event in twin.loads()]
+        if batch:
+            self.store.append(batch)
 
     def _fork(self, live: Live, source: Live, upto: int) -> bool:
         """Whether the run's lane is now one that holds the first inputs of another's."""
@@ -441,13 +448,13 @@ class Runner:
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
             took = now - live.last
             event["t_ms"] = round(1000 * took, 3)
-            if live.steps and not live.credit:  # the first step takes no pass of its own, a single one waited
+            if live.steps and not live.paused:  # the first step takes no pass of its own, a single one waited
                 self.pace += (took - self.pace) * (PACE if self.pace else 1)
             live.decoded += took
             live.steps += 1
             with self._wake:
                 live.last, live.ready = now, math.inf
-                if live.credit:  # a single step of a paused run
+                if live.paused:  # a single step; one that was asked for before the pause began is still due
                     live.credit -= 1
                     live.until = time.monotonic() + self._hold_s
 

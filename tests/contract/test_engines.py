@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from superpose.engine import BadShape, LanesFull, LaneTooLong, Readout, UnknownLane
+from superpose.engines.blend import combine
 from superpose.engines.toy import ToyEngine
 from superpose.types import GaussianNoise, Mixture, Sampling
 
@@ -360,3 +361,9 @@ def test_noise_is_keyed_and_of_its_size(engine):
     # E |e + n|^2 = |e|^2 + H sigma^2, sigma = 0.5 x the root mean square of all coordinates
     expected = (e[7] @ e[7]) + 0.25 * (e**2).mean() * e.shape[1]
     assert ((again * mean) ** 2).mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_an_arc_of_equal_embeddings_is_that_embedding():
+    rows = np.tile(np.linspace(-1, 1, 8, dtype=np.float32), (2, 1))
+    fed = Mixture(np.array([1, 2]), np.array([0.25, 0.75]), "slerp")
+    assert combine(fed, rows) == pytest.approx(rows[0], rel=1e-6)

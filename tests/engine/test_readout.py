@@ -228,3 +228,24 @@ def test_draws_follow_the_distribution(read):
     p, u = belief(logits, 0.8), (np.arange(4000) + 0.5) / 4000
     drawn = [d.drawn for d in read(torch.from_numpy(np.tile(logits, (4000, 1))), [Readout(0.8, 1, u=x) for x in u])]
     assert np.bincount(drawn, minlength=40) / 4000 == pytest.approx(p, abs=5e-4)
+
+
+@pytest.mark.parametrize("vocabulary", [49_152, 151_936, 50_257])
+def test_no_bit_depends_on_the_number_of_rows_or_threads(read, vocabulary):
+    logits = np.random.default_rng(0).normal(0, 4, (5, vocabulary)).astype(np.float32)
+    asks = [Readout(temperature=t, support=16, u=0.7) for t in (0.6, 1.0, 0.8, 1.3, 1.0)]
+    threads = torch.get_num_threads()
+    told = []
+    for rows, count in [(1, 1), (1, 2), (2, 2), (5, 1), (5, 2)]:
+        torch.set_num_threads(count)
+        try:
+            parts = [(logits[at : at + rows], asks[at : at + rows]) for at in range(0, 5, rows)]
+            told.append([d for part, asked in parts for d in read(torch.from_numpy(part), asked)])
+        finally:
+            torch.set_num_threads(threads)
+    for other in told[1:]:
+        for a, b in zip(told[0], other, strict=True):
+            assert (a.entropy, a.entropy_raw, a.drawn, a.drawn_prob, a.tail) == (
+                b.entropy, b.entropy_raw, b.drawn, b.drawn_prob, b.tail,
+            )  # fmt: skip
+            assert np.array_equal(a.probs, b.probs)

@@ -122,3 +122,16 @@ def test_nobody_waits_for_a_model_that_is_unloaded(lab):
     assert time.monotonic() - began < 5 and len(said) == 4
     with pytest.raises(Unanswered, match="is being unloaded"):
         runner.measure(HALVES)
+
+
+def test_a_question_that_was_given_up_does_not_count_as_waiting(lab, monkeypatch):
+    monkeypatch.setattr(questions, "PATIENCE_S", 0.01)
+    engine = Watched()
+    runner, _ = lab(engine)
+    engine.gate.clear()
+    runner.submit(make_spec(LONG))
+    assert engine.waits.wait(10)
+    for _ in range(questions.MOST + 1):
+        with pytest.raises(Unanswered, match="the model was busy"):
+            runner.measure(HALVES)
+    engine.gate.set()

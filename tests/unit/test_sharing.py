@@ -193,3 +193,41 @@ def test_who_would_overfill_the_memory_waits_and_who_never_fits_is_told(lab):
     assert [store.status(run) for run in runs] == ["finished"] * 5
     with pytest.raises(BadInput, match=r"the memory of cpu cannot hold .* tokens of toy; lower T_total"):
         runner.submit(make_spec({**spec, "T_total": 2 * needs}))
+
+
+def test_a_long_run_waits_for_live_ones_and_fails_in_words_where_it_does_not_fit_alone(lab):
+    engine, runner, store = lab(step_s=0.002)
+    engine.go.set()
+    first = runner.submit(make_spec({"user": "first", "T_e": 20, "T_total": 80}))
+    while not any(what == "step" for what, _ in engine.calls):
+        time.sleep(0.001)
+    engine.room = 150
+    long = runner.submit(make_spec({"user": "second", "T_e": 20, "T_total": 400}))  # not refused because of the first
+    assert wait(store, first)["status"] == "finished"
+    record = wait(store, long)
+    assert record["status"] == "failed"
+    assert record["error"].startswith("the memory of cpu cannot hold ")
+    short = runner.submit(make_spec({"user": "third", "T_e": 2, "T_total": 4}))
+    assert wait(store, short)["status"] == "finished"  # the lab lives on
+
+
+def test_a_twin_has_read_its_prompt_even_if_the_one_it_was_read_with_fails(lab):
+    class Failing(Watched):
+        def rollback(self, lane, upto):
+            raise OutOfMemory("no memory")
+
+    engine, store = Failing(), Store(None)
+    runner = Runner(engine, store)
+    try:
+        engine.go.set()
+        spec = {"user": "the very same", "T_e": 4, "T_total": 8, "seed": 2, "temperature": 0.7}
+        parent = runner.submit(make_spec(spec))
+        wait(store, parent)
+        engine.go.clear()
+        fork = runner.submit(make_spec({**spec, "temperature": 1.1, "fork": {"run": parent, "step": 0}}))
+        twin = runner.submit(make_spec({**spec, "seed": 3}))
+        engine.go.set()
+        assert wait(store, fork)["status"] == "failed"  # its belief at another temperature takes a rollback
+        assert wait(store, twin)["timing"]["prefill_s"] > 0
+    finally:
+        runner.close()

@@ -277,3 +277,22 @@ def test_the_time_of_a_single_step_has_its_pass_in_it(lab):
     record = ended(store, run)
     assert all(step["t_ms"] >= 19 for step in record["steps"][1:])
     assert record["timing"]["decode_s"] >= 0.019 * (len(record["steps"]) - 1)
+
+
+def test_a_step_that_is_asked_for_before_the_pause_has_begun_is_made_in_the_pause(lab):
+    class Gated(ToyEngine):
+        gate, inside = threading.Event(), threading.Event()
+
+        def norm_ratios(self, inputs):
+            self.inside.set()
+            assert self.gate.wait(10)
+            return super().norm_ratios(inputs)
+
+    engine = Gated()
+    runner, store = lab(engine)
+    run = runner.submit(make_spec(LONG))
+    assert engine.inside.wait(10)  # it is in the midst of its first step
+    assert runner.pause(run) and runner.advance(run, 1)
+    engine.gate.set()
+    until(lambda: len(store.record(run)["steps"]) == 2)
+    assert [kind for kind in types(store, run) if kind in ("step", "run_paused")] == ["step", "run_paused", "step"]

@@ -10,6 +10,8 @@ from superpose import rng
 from superpose.engine import Near
 from superpose.types import FloatArray, Mixture
 
+FLAT = 1e-4  # radians; between directions as near as these, or the same, an arc is a line
+
 
 class Units(NamedTuple):
     """What lengths and noise are measured by, over the embeddings of all tokens."""
@@ -30,7 +32,7 @@ def combine(mixture: Mixture, rows: FloatArray) -> FloatArray:
         if mixture.combine == "slerp":
             lengths, t = np.linalg.norm(rows, axis=1), mixture.weights[1]
             units = rows / lengths[:, None]
-            angle = np.arccos(np.clip(units[0] @ units[1], -1, 1))
+            angle = max(float(np.arccos(np.clip(units[0] @ units[1], -1, 1))), FLAT)
             turned = (np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]) / np.sin(angle)
             return np.asarray(turned * (mixture.weights @ lengths), np.float32)
         mixed: FloatArray = mixture.weights @ rows

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from superpose import rng
 from superpose.engine import Near
+from superpose.engines.blend import FLAT
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
@@ -195,7 +196,7 @@ def _slerp(pair: Tensor, turn: Tensor) -> Tensor:
     """[m, width] on the arcs between `pair` [m, 2, width], `turn` [m, 1] of the way; the length goes linearly."""
     lengths = pair.norm(dim=-1, keepdim=True)  # [m, 2, 1]
     one, two = (pair / lengths).unbind(1)
-    angle = (one * two).sum(-1, keepdim=True).clamp(-1, 1).acos()
+    angle = (one * two).sum(-1, keepdim=True).clamp(-1, 1).acos().clamp(min=FLAT)
     along = (torch.sin((1 - turn) * angle) * one + torch.sin(turn * angle) * two) / torch.sin(angle)
     arc: Tensor = along * ((1 - turn) * lengths[:, 0] + turn * lengths[:, 1])
     return arc

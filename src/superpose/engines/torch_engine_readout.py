@@ -128,8 +128,19 @@ def _sorted(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def _entropy(share: Tensor, weighted: Tensor) -> Tensor:
     """Nats [n, 1] of the exponentials of scores whose highest is 0, and of those times the scores."""
-    total = share.sum(-1, keepdim=True)
-    return (total.log() - weighted.sum(-1, keepdim=True) / total).clamp_(min=0.0)
+    total = _blocks(share).sum(-1).sum(-1, keepdim=True)
+    mean = _blocks(weighted).sum(-1).sum(-1, keepdim=True) / total
+    return (total.log() - mean).clamp_(min=0.0)
+
+
+def _blocks(rows: Tensor) -> Tensor:
+    """Rows [n, vocab] in blocks [n, blocks, BLOCK], the last one filled with zeros.
+
+    Torch shares the sum of a long row out to threads, so that its last bits depend on them and on how many rows there
+    are; a block is one thread's.
+    """
+    odd = -rows.shape[1] % BLOCK
+    return (pad(rows, (0, odd)) if odd else rows).view(len(rows), -1, BLOCK)
 
 
 def _draw(share: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,9 +149,8 @@ def _draw(share: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     Sums of blocks lead to the block; only its own shares are then added one by one.
     """
     exact = u.dtype
-    n, vocabulary = share.shape
-    odd = -vocabulary % BLOCK
-    blocks = (pad(share, (0, odd)) if odd else share).view(n, -1, BLOCK)
+    vocabulary = share.shape[1]
+    blocks = _blocks(share)
     sums = blocks.sum(-1).cumsum(-1, dtype=exact)  # [n, blocks]
     wanted = _below(u * sums[:, -1:], sums[:, -1:])
     block = torch.searchsorted(sums, wanted, right=True).clamp_(max=sums.shape[1] - 1)  # the last for NaN

@@ -140,7 +140,10 @@ class Page {
     this.x = EDGE;
     for (const step of steps) {
       const before = this.y;
-      if (!this.room(step, LINE)) return;
+      if (!this.room(step, LINE)) {
+        this.y += LINE; // below the last line
+        return;
+      }
       this.token(step);
       if (this.y !== before) yield;
     }

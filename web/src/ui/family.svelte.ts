@@ -10,17 +10,18 @@ class Family {
 
   /**
    * Reads the family of a run: now, when another tab has branched from it, and when its reader comes back to this one.
-   * Until the answer is called; without an answer of the server there is none to show.
+   * Until the answer is called; without an answer of the server what was known stays.
    */
   follow(run: string): () => void {
     let over = false;
     const read = async (): Promise<void> => {
       const found = await get<Tree>(`/api/runs/${encodeURIComponent(run)}/family`).catch(() => null);
-      if (!over) this.runs = found?.runs ?? [];
+      if (!over && found) this.runs = found.runs;
     };
     const hear = ({ data }: MessageEvent<string>): void => {
       if (this.find(data)) void read();
     };
+    if (!this.find(run)) this.runs = []; // another family
     this.tabs.addEventListener('message', hear);
     window.addEventListener('focus', read);
     void read();
