@@ -19,7 +19,13 @@ from tests.engine.tiny_gguf import HEADS, TOKENS, WIDTH, metadata, tiny, weights
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
-from superpose.engines import llamacpp, llamacpp_child, llamacpp_lanes, llamacpp_library  # noqa: E402
+from superpose.engines import (  # noqa: E402
+    llamacpp,
+    llamacpp_blend,
+    llamacpp_child,
+    llamacpp_lanes,
+    llamacpp_library,
+)
 from superpose.engines.llamacpp import LlamaEngine, load  # noqa: E402
 from superpose.engines.llamacpp_file import GgufFile  # noqa: E402
 from superpose.engines.llamacpp_library import Context, Model  # noqa: E402
@@ -502,3 +508,23 @@ def test_rows_are_those_of_ggufs_own_reader(tmp_path):
         rows = GgufFile(path).rows("token_embd.weight")
         assert np.array_equal(rows[ids], gguf.quants.dequantize(table.data, table.tensor_type)[ids])
     assert json.dumps(GgufFile(path).meta["llama.block_count"]) == "1"
+
+
+def test_fewer_lanes_where_each_would_have_too_little_memory(tmp_path, monkeypatch):
+    file = GgufFile(tiny(tmp_path / "tiny.gguf"))
+    lane = llamacpp.longest(file) * llamacpp.cache_bytes(file, 4)  # a tiny model's context is below ROOM
+    for free, lanes in [(None, 16), (10**12, 16), (10 * lane, 5), (lane, 1), (0, 1)]:
+        monkeypatch.setattr(llamacpp, "free_memory", lambda free=free: free)
+        assert llamacpp._affordable(file, 0) == lanes
+
+
+def test_a_large_table_is_not_unpacked_for_neighbours_nor_beyond_memory(engine_of, monkeypatch):
+    engine = engine_of()
+    near = engine.nearest(blend(1), 3)
+    monkeypatch.setattr(llamacpp_blend, "_LARGE", 0)
+    engine = engine_of()
+    assert (len(near), engine.nearest(blend(1), 3)) == (3, [])
+    monkeypatch.setattr(llamacpp_blend, "_LARGE", 2**40)
+    monkeypatch.setattr(llamacpp_blend, "free_memory", lambda: 0)
+    with pytest.raises(OutOfMemory):
+        engine.nearest(blend(1), 3)

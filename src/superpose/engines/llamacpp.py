@@ -44,6 +44,9 @@ from superpose.engines.readout import check_ask
 from superpose.engines.trial import LANES, POSITIONS, Trial
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
+LANES_AT_MOST = 16
+ROOM = 4096  # tokens that each lane should be able to have, if need be fewer lanes
+
 
 class LlamaEngine:
     """Lanes of one .gguf file in llama.cpp.
@@ -56,7 +59,7 @@ class LlamaEngine:
         file: GgufFile,
         label: str,
         *,
-        max_lanes: int = 16,
+        max_lanes: int = LANES_AT_MOST,
         context: int = 32768,
         progress: Progress | None = None,
     ) -> None:
@@ -103,6 +106,9 @@ class LlamaEngine:
         trial = Trial(label, vocab, exact, self._alone)
         report("self-check", 1, 2)
         found = trial.run(self)
+        if max_lanes < lanes:  # each takes room, open or not
+            self._lanes.release()
+            self._lanes = Lanes(self._model, max_lanes, columns, size, exact, self._threads)
         says = f"weights as they are in the file ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
         self.info = replace(
             self.info,
@@ -325,9 +331,23 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
     # Models are of the same level as engines, which therefore ask for them by name, like engine.py.
     attempt(files.path, importlib.import_module("superpose.models").cache_dir(), report)
     try:
-        return LlamaEngine(file, files.name, progress=report)
+        lanes = _affordable(file, size)
+        engine = LlamaEngine(file, files.name, max_lanes=lanes, progress=report)
     except MemoryError as error:
         raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
+    if lanes < LANES_AT_MOST:
+        few = f"at most {lanes} runs at once, so that each may have {ROOM:,} tokens in this memory"
+        engine.info = replace(engine.info, checks=(*engine.info.checks, few))
+    return engine
+
+
+def _affordable(file: GgufFile, weights: int) -> int:
+    """How many lanes of ROOM tokens half of the memory beside the weights holds, from 1 to LANES_AT_MOST."""
+    free = free_memory()
+    if free is None:
+        return LANES_AT_MOST
+    lane = max(1, min(longest(file), ROOM)) * cache_bytes(file, 4 if file.kind == "F32" else 2)
+    return max(1, min(LANES_AT_MOST, (free - weights) // 2 // lane))
 
 
 def _digest(*parts: object) -> str:

@@ -8,11 +8,13 @@ import numpy as np
 
 from superpose.engine import EngineError, Near
 from superpose.engines.blend import Units, combine, finish, nearest
+from superpose.engines.host import free_memory
 from superpose.engines.llamacpp_file import Rows
 from superpose.types import FloatArray, IntArray, Mixture
 
 _SPAN = 2048  # tokens that are unpacked together
 _KNOWN = 4096  # rows that are kept
+_LARGE = 256 * 2**20  # bytes of a table that is not unpacked only to look for neighbours: seconds, for all runs
 _SHARE = 8  # of the vocabulary: a sum of one part in so many is large
 
 
@@ -46,7 +48,9 @@ class Blender:
         return ratios
 
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:
-        """The tokens at the smallest angles to a blend, nearest first."""
+        """The tokens at the smallest angles to a blend, nearest first; none of a table that is too large to unpack."""
+        if self._table is None and 4 * self._vocab * self.width > _LARGE:
+            return []
         return nearest(self._mixtures([mixture])[0], self._unpacked(), self._norms, count)
 
     def _mixtures(self, inputs: Sequence[Mixture]) -> FloatArray:
@@ -93,7 +97,13 @@ class Blender:
         return blended
 
     def _unpacked(self) -> FloatArray:
-        """All rows [vocab, width], kept: unpacking them takes a hundred times as long as a product with them."""
+        """All rows [vocab, width], kept: unpacking them takes a hundred times as long as a product with them.
+
+        Raises MemoryError where the system would end the process rather than refuse the memory.
+        """
         if self._table is None:
+            free = free_memory()
+            if free is not None and 8 * self._vocab * self.width > free:
+                raise MemoryError
             self._table = self._rows[: self._vocab]
         return self._table
