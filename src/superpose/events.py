@@ -242,6 +242,20 @@ def queued(spec: dict[str, Any], created_at: str) -> Event:
     return {"type": "run_queued", "spec": spec, "created_at": created_at}
 
 
+def is_ordinary(event: Event | StepRecord) -> bool:
+    """Whether a step may be part of an ordinary generation: of a mixture, and of the transition, the answer follows."""
+    return event["phase"] == "answer" or (event["phase"] == "thinking" and event["kind"] != "mixture")
+
+
+def answered(record: RunRecord) -> str:
+    """The text that counts as a run's answer: what its answer phase said, and all of an ordinary generation.
+
+    The baseline `sample` draws in both phases and has no transition: its thinking is the beginning of its answer.
+    """
+    ordinary = all(map(is_ordinary, record["steps"]))
+    return record["thinking"]["text"] * ordinary + record["answer"]["text"]
+
+
 def fold(run: str, events: Iterable[Event], name: str | None = None, tags: Iterable[str] = ()) -> RunRecord:
     """The record of a run, from its events in order."""
     record: RunRecord = {

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic_core import to_json
 
-from superpose.events import TERMINAL, Event, RunRecord, fold, queued
+from superpose.events import TERMINAL, Event, RunRecord, answered, fold, is_ordinary, queued
 from superpose.imports import Foreign
 from superpose.store_list import SHOWN, Lists, Page, Query, label, prompt, strategy, title
 from superpose.store_schema import MIGRATIONS
@@ -75,16 +75,23 @@ class _Tally:
     def __init__(self) -> None:
         self.seq = self.steps = 0
         self._texts = {"thinking": "", "answer": ""}
+        self._ordinary = True
+
+    @property
+    def answer(self) -> str:
+        """The beginning of what counts as the answer, as in `answered`."""
+        return self._texts["thinking"] * self._ordinary + self._texts["answer"]
 
     @property
     def text(self) -> str:
-        """The beginning of the answer; of the thinking while there is none."""
-        return self._texts["answer"] or self._texts["thinking"]
+        """What is searched: the answer, or the thinking where there is none."""
+        return self.answer or self._texts["thinking"]
 
     def count(self, event: Event) -> None:
         self.seq += 1
         if event["type"] == "step":
             self.steps += 1
+            self._ordinary &= is_ordinary(event)
             phase = event["phase"]
             if phase in self._texts and len(self._texts[phase]) < SEARCHED:
                 self._texts[phase] += event["text"]
@@ -323,12 +330,7 @@ class Store:
         for run in runs:
             row, tally, answer = self._row(run), self._tallies.get(run), None
             if not self.live([run]):
-                rows = self._rows(
-                    "SELECT json_extract(data, '$.text') FROM events WHERE run = ? AND type IN ('step', 'phase_ended') "
-                    "AND json_extract(data, '$.phase') = 'answer' ORDER BY seq",
-                    (run,),
-                )
-                answer = "".join(text for (text,) in rows)
+                answer = answered(self.record(run))
             steps = row["steps"] if tally is None else tally.steps
             seed = json.loads(row["spec"]).get("seed")
             found.append({"id": run, "status": self.status(run), "seed": seed, "steps": steps, "answer": answer})
@@ -345,7 +347,7 @@ class Store:
         for about in page.runs:
             tally = self._tallies.get(about["id"])
             if tally is not None:  # live here: the columns are written at its end
-                about.update(steps=tally.steps, answer=tally.text[:SHOWN])
+                about.update(steps=tally.steps, answer=tally.answer[:SHOWN])
             if about["id"] in self._lost:
                 about["status"] = "failed"
         return page
@@ -448,7 +450,7 @@ class Store:
             speed = (event.get("timing") or {}).get("tokens_per_second", 0.0)
             self._db.execute(
                 "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
-                (kind.removeprefix("run_"), tally.steps, tally.text[:SHOWN], speed, event.get("error"), run),
+                (kind.removeprefix("run_"), tally.steps, tally.answer[:SHOWN], speed, event.get("error"), run),
             )
             (row,) = self._db.execute("SELECT place FROM runs WHERE id = ?", (run,))
             self._words.put(row["place"], answer=tally.text)

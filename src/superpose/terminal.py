@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from superpose.events import Event, RunRecord
+from superpose.events import Event, RunRecord, answered
 
 _MIXTURE = ((0.9, "34"), (0.6, "94"), (0.0, "96"))  # by the heaviest weight
 _SAMPLED = ((0.5, ""), (0.2, "33"), (0.0, "91"))  # by probability
@@ -90,7 +90,7 @@ def answers(records: list[RunRecord]) -> str:
     groups: dict[str, list[int]] = {}
     finished = [record for record in records if record["status"] == "finished"]
     for record in finished:
-        groups.setdefault(" ".join(record["answer"]["text"].split()), []).append(record["spec"]["seed"])
+        groups.setdefault(" ".join(answered(record).split()), []).append(record["spec"]["seed"])
     total, told = len(finished), []
     for text, seeds in sorted(groups.items(), key=lambda group: -len(group[1])):
         low, high = wilson(len(seeds), total)

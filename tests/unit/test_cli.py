@@ -59,7 +59,9 @@ def test_repeats_count_the_answers_of_several_seeds(cli):
 
 def test_runs_that_did_not_finish_are_no_answers():
     def record(seed, status, text):
-        return {"status": status, "answer": {"text": text}, "spec": {"seed": seed}}
+        thought = {"phase": "thinking", "kind": "mixture"}
+        texts = {"thinking": {"text": "hm"}, "answer": {"text": text}}
+        return {"status": status, "steps": [thought], "spec": {"seed": seed}, **texts}
 
     finished, stopped = [record(seed, "finished", "42") for seed in (1, 3)], record(2, "cancelled", "4")
     assert terminal.answers([finished[0], stopped, finished[1]]) == (

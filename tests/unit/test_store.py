@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 
+from superpose.events import answered
 from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable, UnknownRun
 from superpose.store_list import Query
 from superpose.store_schema import MIGRATIONS
@@ -172,10 +173,15 @@ def test_deleted_runs_are_purged_after_some_minutes_bit_by_bit(tmp_path, monkeyp
 def test_outcomes_hold_the_whole_answer_once_a_run_is_over(tmp_path):
     store = Store(tmp_path)
     run = store.create({**SPEC, "seed": 5})
-    thought = {**step(0), "phase": "thinking", "text": "hm"}
+    thought = {**step(0), "phase": "thinking", "kind": "mixture", "text": "hm"}
     store.append([(run, thought), *((run, step(number)) for number in range(1, 501))])
     assert store.outcomes([run]) == [{"id": run, "status": "queued", "seed": 5, "steps": 501, "answer": None}]
-    store.append([(run, {"type": "phase_ended", "phase": "answer", "text": "!"}), (run, {"type": "run_finished"})])
+    store.append(
+        [
+            (run, {"type": "phase_ended", "phase": "answer", "ended_by": "T_total", "reason": "", "text": "!"}),
+            (run, {"type": "run_finished"}),
+        ]
+    )
     assert store.outcomes([run]) == [
         {"id": run, "status": "finished", "seed": 5, "steps": 501, "answer": "x" * 500 + "!"}
     ]
@@ -268,3 +274,27 @@ def test_text_of_every_kind_comes_back(tmp_path):
     run = store.create({"user": text})
     assert store.record(run)["spec"]["user"] == text
     assert json.loads(store.events([run], 0)[0].data)["spec"]["user"] == text
+
+
+def test_what_counts_as_the_answer(tmp_path):
+    """Of an ordinary generation all of it; after mixtures or a transition only the answer."""
+    store = Store(tmp_path)
+
+    def run(*steps):
+        new = store.create(SPEC)
+        store.append([(new, {**step(n), "phase": phase, "kind": kind, "text": text})
+                      for n, (phase, kind, text) in enumerate(steps)])  # fmt: skip
+        live = store.summaries(Query()).runs[0]["answer"]
+        store.append([(new, {"type": "run_finished", "timing": None})])
+        (row,) = [row for row in store.summaries(Query()).runs if row["id"] == new]
+        assert live == row["answer"] == store.outcomes([new])[0]["answer"] == answered(store.record(new))
+        return row["answer"]
+
+    drawn, mixed = ("thinking", "sampled", "a"), ("thinking", "mixture", "m")
+    answer, forced = ("answer", "sampled", "z"), ("transition", "injected", "t")
+    assert run(drawn, drawn) == "aa"  # it ended inside T_e
+    assert run(drawn, answer) == "az"
+    assert run(drawn, forced, answer) == "z"
+    assert run(drawn, mixed, answer) == "z"
+    assert run(mixed, mixed) == ""
+    assert run(("answer", "mixture", "w"), answer) == "wz"

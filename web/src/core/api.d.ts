@@ -220,6 +220,12 @@ export interface LaneReleased {
   type: 'lane_released';
 }
 
+/** Which model is to be loaded, and with weights of how many bits; null takes what the server was started with. */
+export interface Load {
+  model: string;
+  quantize?: 'int8' | 'int4' | null;
+}
+
 /** What a mixture is, before it is fed; no ratio where its length is not a finite number. */
 export interface Measured {
   norm_ratio: number | null;

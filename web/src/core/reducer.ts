@@ -27,6 +27,8 @@ export interface RunState {
   seen: { mixture: boolean; sampled: boolean; combine: Step['combine'] };
   used: { thinking: number; answer: number }; // the transition is not counted
   text: { thinking: string; answer: string };
+  /** Nothing was mixed or forced before the answer, as in the baseline: then all of the text counts as the answer. */
+  ordinary: boolean;
   ended: { thinking: PhaseEnd | null; answer: PhaseEnd | null };
   timing: Timing | null;
   error: string | null;
@@ -50,6 +52,7 @@ export function newRun(id: string): RunState {
     seen: { mixture: false, sampled: false, combine: 'sum' },
     used: { thinking: 0, answer: 0 },
     text: { thinking: '', answer: '' },
+    ordinary: true,
     ended: { thinking: null, answer: null },
     timing: null,
     error: null,
@@ -85,6 +88,7 @@ export function apply(run: RunState, event: RunEvent): boolean {
     case 'step':
       if (event.step === 0) run.whole = isWhole(run, event);
       run.steps.push(event);
+      if (event.phase === 'transition' || (event.phase === 'thinking' && event.kind === 'mixture')) run.ordinary = false;
       if (event.phase !== 'answer' || run.whole) look(run, event);
       if (event.phase !== 'transition') {
         run.used[event.phase] += 1;
@@ -132,6 +136,11 @@ function look({ seen }: RunState, { kind, combine }: Step): void {
     seen.mixture = true;
     if (combine !== 'sum') seen.combine = combine;
   } else if (kind === 'sampled') seen.sampled = true;
+}
+
+/** What counts as the answer so far. */
+export function answerOf({ ordinary, text }: RunState): string {
+  return (ordinary ? text.thinking : '') + text.answer;
 }
 
 /** What the run is doing, for the status line. */

@@ -5,7 +5,7 @@ import { drafted, type Plan } from '../core/comparison.ts';
 import { bodyOf, checkDraft, type Draft, draftOf } from '../core/draft.ts';
 import type { RunEvent, Step, StrategyInfo } from '../core/events.ts';
 import { type Facts, Glance } from '../core/facts.ts';
-import { apply, isOver, newRun, type RunState } from '../core/reducer.ts';
+import { answerOf, apply, isOver, newRun, type RunState } from '../core/reducer.ts';
 import type { Outcome } from '../core/repeats.ts';
 import { form } from './form.svelte.ts';
 import { shelf } from './models.svelte.ts';
@@ -102,7 +102,7 @@ export class Pane {
 
   /** The answer so far; not reactive: read it when `facts` changes. */
   get answer(): string {
-    return this.run?.text.answer ?? '';
+    return this.run ? answerOf(this.run) : '';
   }
 
   /** Forgets its runs, for those to come. */
