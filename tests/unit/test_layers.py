@@ -35,7 +35,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 SHARED: dict[str, list[str]] = {
     "strategies": ["parts", "families"],
-    "engines": ["blend", "chat", "host", "pace", "readout", "trial"],
+    "engines": ["blend", "chat", "checked", "host", "pace", "readout", "trial"],
 }  # what all files of these folders may import
 
 HOMES = {

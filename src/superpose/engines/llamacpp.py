@@ -20,7 +20,6 @@ from superpose.engine import (
     EngineInfo,
     EngineOptions,
     LanesFull,
-    LaneTooLong,
     Memory,
     Near,
     OutOfMemory,
@@ -31,6 +30,7 @@ from superpose.engine import (
     UnsupportedModel,
 )
 from superpose.engines.chat import marker
+from superpose.engines.checked import Checked
 from superpose.engines.host import free_memory, physical_cores
 from superpose.engines.llamacpp_blend import Blender
 from superpose.engines.llamacpp_child import attempt
@@ -48,7 +48,7 @@ LANES_AT_MOST = 16
 ROOM = 4096  # tokens that each lane should be able to have, if need be fewer lanes
 
 
-class LlamaEngine:
+class LlamaEngine(Checked):
     """Lanes of one .gguf file in llama.cpp.
 
     Raises UnsupportedModel for a model that cannot be driven by embeddings or fails its self-check, OutOfMemory.
@@ -228,31 +228,6 @@ class LlamaEngine:
         self._model.close()
         del self._lanes, self._model, self._blender, self._last  # so that no call reaches what is freed
         gc.collect()
-
-    def _within(self, lane: int, upto: int) -> None:
-        if not 0 <= upto <= self.length(lane):
-            raise BadShape(f"lane {lane} holds {self.length(lane)} positions; {upto} of them cannot be kept")
-
-    def _admit(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> None:
-        """Everything that may be wrong with a call, before anything is touched."""
-        length = self.length(lane)
-        self._check_ids(inputs)
-        check_ask(ask)
-        if len(inputs) == 0:
-            raise BadShape("there is nothing to feed")
-        if length + len(inputs) > self.info.context:
-            raise LaneTooLong(
-                f"lane {lane} holds {length} tokens and would exceed the context of {self.info.context} by taking "
-                f"{len(inputs)} more"
-            )
-
-    def _check_ids(self, inputs: Sequence[Mixture] | IntArray) -> None:
-        given = [inputs] if isinstance(inputs, np.ndarray) else [mixture.ids for mixture in inputs]
-        for ids in given:
-            if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-                raise BadShape(f"token ids are a list of integers, not {ids.dtype} of shape {ids.shape}")
-            if ids.size and not 0 <= ids.min() <= ids.max() < self.info.vocab:
-                raise BadShape(f"token ids must be from 0 to {self.info.vocab - 1}")
 
     @contextmanager
     def _kept(self, lanes: Sequence[int]) -> Iterator[None]:

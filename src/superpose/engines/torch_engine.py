@@ -21,7 +21,6 @@ from superpose.engine import (
     EngineInfo,
     EngineOptions,
     LanesFull,
-    LaneTooLong,
     Memory,
     Near,
     OutOfMemory,
@@ -32,6 +31,7 @@ from superpose.engine import (
     UnsupportedModel,
 )
 from superpose.engines.chat import marker
+from superpose.engines.checked import Checked
 from superpose.engines.pace import Pace
 from superpose.engines.readout import answers, check_ask
 from superpose.engines.torch_engine_blend import Blender
@@ -51,7 +51,7 @@ from superpose.types import Distribution, FloatArray, IntArray, Mixture
 CHUNKS = {"cpu": 128}  # positions of one pass of a prefill, for which live lanes wait; elsewhere 512 are as quick
 
 
-class TorchEngine:
+class TorchEngine(Checked):
     """Lanes of one transformers model, which the engine takes over: it exchanges attention and linear layers.
 
     Raises UnsupportedModel for a model that cannot be driven by embeddings or fails its self-check.
@@ -251,31 +251,6 @@ class TorchEngine:
         del self._model, self._blender, self._slots, self._steps
         gc.collect()
         empty_cache(self._device)
-
-    def _within(self, lane: int, upto: int) -> None:
-        if not 0 <= upto <= self.length(lane):
-            raise BadShape(f"lane {lane} holds {self.length(lane)} positions; {upto} of them cannot be kept")
-
-    def _admit(self, lane: int, inputs: Sequence[Mixture] | IntArray, ask: Readout) -> None:
-        """Everything that may be wrong with a call, before anything is touched."""
-        length = self.length(lane)
-        self._check_ids(inputs)
-        check_ask(ask)
-        if len(inputs) == 0:
-            raise BadShape("there is nothing to feed")
-        if length + len(inputs) > self.info.context:
-            raise LaneTooLong(
-                f"lane {lane} holds {length} tokens and would exceed the context of {self.info.context} by taking "
-                f"{len(inputs)} more"
-            )
-
-    def _check_ids(self, inputs: Sequence[Mixture] | IntArray) -> None:
-        given = [inputs] if isinstance(inputs, np.ndarray) else [mixture.ids for mixture in inputs]
-        for ids in given:
-            if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-                raise BadShape(f"token ids are a list of integers, not {ids.dtype} of shape {ids.shape}")
-            if ids.size and not 0 <= ids.min() <= ids.max() < self.info.vocab:
-                raise BadShape(f"token ids must be from 0 to {self.info.vocab - 1}")
 
     @contextmanager
     def _guard(self, lanes: Sequence[int]) -> Iterator[None]:
