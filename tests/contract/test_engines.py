@@ -1,5 +1,7 @@
 """One conformance suite for every engine: fork, rollback, join order, invariance as declared, errors."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -64,11 +66,36 @@ ENGINES = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=ENGINES.values(), ids=ENGINES)
-def engine(request, tmp_path):
-    made = request.param(tmp_path) if request.param is tiny_llamacpp else request.param()
+@pytest.fixture(scope="module", params=ENGINES.values(), ids=ENGINES)
+def loaded(request, tmp_path_factory):
+    """One engine for all tests: its self-check takes longer than any of them."""
+    folder = [tmp_path_factory.mktemp("gguf")] if request.param is tiny_llamacpp else []
+    made = request.param(*folder)
     yield made
     made.release()
+
+
+@pytest.fixture
+def engine(loaded, monkeypatch):
+    """The engine without a lane, as if it had been loaded just now."""
+    opened = []
+
+    def noted(act):
+        def noting(*arguments):
+            opened.append(act(*arguments))
+            return opened[-1]
+
+        return noting
+
+    info = loaded.info
+    with monkeypatch.context() as patch:
+        patch.setattr(loaded, "open", noted(loaded.open))
+        patch.setattr(loaded, "fork", noted(loaded.fork))
+        yield loaded
+    loaded.info = info
+    for lane in set(opened):
+        with suppress(UnknownLane):  # the test closed it
+            loaded.close(lane)
 
 
 def prompt(seed, length):
