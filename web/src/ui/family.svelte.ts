@@ -1,5 +1,6 @@
 /** The runs that were branched from one another around the run on the page. */
 
+import { untrack } from 'svelte';
 import type { Family as Tree } from '../core/api.d.ts';
 import type { Relative } from '../core/events.ts';
 import { get } from './api.ts';
@@ -21,7 +22,8 @@ class Family {
     const hear = ({ data }: MessageEvent<string>): void => {
       if (this.find(data)) void read();
     };
-    if (!this.find(run)) this.runs = []; // another family
+    // Another family. Untracked: an effect that read here what it writes would run for ever.
+    if (!untrack(() => this.find(run))) this.runs = [];
     this.tabs.addEventListener('message', hear);
     window.addEventListener('focus', read);
     void read();
