@@ -209,6 +209,28 @@ def test_a_link_to_the_settings_fills_the_form_and_runs_nothing(lab: Lab) -> Non
     expect(prompt).to_have_value("my own draft")
 
 
+def test_the_page_of_a_run_has_its_settings_and_keeps_a_draft(lab: Lab) -> None:
+    prompt = lab.page.get_by_role("textbox", name="User prompt", exact=True)
+    other = created(lab, {"user": "Another?", "T_e": 2, "T_total": 4})
+    first = created(lab, {"user": "Whose prompt?", "strategy": "dirichlet", "T_e": 3, "T_total": 6, "seed": 5})
+    expect(prompt).to_have_value("Whose prompt?")  # and not that of the link before it
+    expect(lab.page.get_by_role("combobox", name="Strategy")).to_have_value("dirichlet")
+    expect(lab.page.get_by_label("Seed", exact=True)).to_have_value("5")
+    prompt.fill("my own draft")
+    lab.open(f"/run/{other['id']}").done()
+    expect(prompt).to_have_value("my own draft")
+    expect(lab.page.locator("#settings")).to_contain_text("This run was asked: Another?")
+    lab.page.get_by_role("button", name="Use this run’s settings").click()
+    expect(prompt).to_have_value("Another?")
+    expect(lab.page.get_by_label("T_e", exact=True)).to_have_value("2")
+    lab.page.get_by_role("button", name="Undo").click()
+    expect(prompt).to_have_value("my own draft")
+    lab.open(f"/run/{first['id']}").done()
+    lab.page.get_by_role("button", name="Keep my draft").click()
+    expect(lab.page.get_by_text("This run was asked")).to_have_count(0)
+    expect(prompt).to_have_value("my own draft")
+
+
 @pytest.mark.parametrize(
     ("fragment", "sentence"),
     [

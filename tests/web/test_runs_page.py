@@ -206,6 +206,7 @@ def test_tags_of_several_runs(shelf: Shelf) -> None:
     shelf.act("Tag")
     tags = shelf.page.get_by_role("dialog", name="Tags")
     expect(tags.get_by_role("checkbox", name="fruit")).to_have_js_property("indeterminate", True)
+    expect(tags.get_by_role("textbox", name="New tag")).to_be_focused()
     tags.get_by_role("textbox", name="New tag").fill("ripe")
     tags.get_by_role("textbox", name="New tag").press("Enter")
     expect(tags.get_by_role("checkbox", name="ripe")).to_be_checked()

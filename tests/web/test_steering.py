@@ -199,7 +199,7 @@ def test_the_editor_tells_length_and_nearest_tokens_of_what_would_be_fed(lab: La
     lab.page.keyboard.press("e")
     editor = lab.inspector.get_by_role("region", name="Edit weights")
     ratio = editor.locator("dt", has_text="norm ratio").locator("+ dd")
-    nearest = editor.locator("dt", has_text="nearest tokens").locator("+ dd")
+    nearest = editor.locator("dt", has_text="nearest tokens").locator("+ dd span[title]")
     expect(ratio).to_have_text(f"{parent['steps'][STEP]['norm_ratio']:.3f}")
     weight(lab, 0).fill("0.7")
     expect(ratio).to_have_text("–")  # the sum is off: there is no mixture to measure
@@ -210,8 +210,11 @@ def test_the_editor_tells_length_and_nearest_tokens_of_what_would_be_fed(lab: La
     assert (body["model"], body["mixture"]["combine"]) == ("toy", "max")
     told = lab.page.request.post(f"{lab.url}/api/mixture", data=body).json()
     expect(ratio).to_have_text(f"{told['norm_ratio']:.3f}")
-    for near in told["nearest"]:
-        expect(nearest).to_contain_text(f"{near['text']} {near['cosine']:.3f}".strip())
+    expect(nearest).to_have_count(len(told["nearest"]))
+    for at, near in enumerate(told["nearest"]):
+        expect(nearest.nth(at)).to_contain_text(f"{near['cosine']:.3f}")
+        expect(nearest.nth(at)).to_have_attribute("title", re.compile(f", token {near['id']}$"))
+        assert nearest.nth(at).evaluate("node => node.parentElement.scrollWidth <= node.parentElement.clientWidth")
     busy = {"status": 503, "title": "Service Unavailable", "detail": "the model was busy for 10 s; try again"}
     lab.page.route("**/api/mixture", lambda route: route.fulfill(status=503, json=busy))
     editor.get_by_label("combined by").select_option("sum")

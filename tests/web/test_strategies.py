@@ -87,6 +87,8 @@ def test_try_it_opens_the_lab_with_its_defaults(lab: Lab) -> None:
     expect(lab.page.get_by_label("beta", exact=True)).to_have_value("1")
     expect(lab.page).to_have_url(f"{lab.url}/")
     expect(lab.page.get_by_label("T_e", exact=True)).to_have_accessible_description(re.compile("Does not apply"))
+    lab.page.get_by_role("button", name="Undo").click()
+    expect(lab.page.get_by_label("beta", exact=True)).to_have_value("9")
 
 
 def test_signed_weights_hang_below_a_zero_line(lab: Lab) -> None:

@@ -50,6 +50,22 @@ describe('the picture of a run', () => {
     }
   });
 
+  it('pins the step that was edited by hand, in every view', () => {
+    const run = long(4);
+    const fork = { run: 'y', step: 2, mixture: { ids: [1, 2], weights: [0.5, 0.5], combine: 'sum' as const } };
+    const spec = folded(events('run')).spec!;
+    const pinned = (svg: string): number[] => stepsOf(svg).flatMap((group, at) => (group.includes('edited by hand') ? [at] : []));
+    for (const view of ['stack', 'ladder', 'text'] as const) {
+      run.spec = { ...spec, fork };
+      expect(pinned(svgOf(run, { view }))).toEqual([2]);
+      run.spec = { ...spec, fork: { ...fork, mixture: null } };
+      expect(pinned(svgOf(run, { view }))).toEqual([]);
+    }
+    run.spec = { ...spec, fork };
+    run.steps[2] = step({ step: 2, kind: 'injected' });
+    expect(pinned(svgOf(run))).toEqual([2]);
+  });
+
   it('is drawn as the stream is: stack, ladder or text, with glyphs on request', () => {
     const run = long(3);
     const [, ladder = ''] = stepsOf(svgOf(run, { view: 'ladder' }));

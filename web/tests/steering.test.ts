@@ -85,6 +85,7 @@ describe('a family', () => {
     ]);
     expect(branches(family.slice(1)).map(({ level }) => level)).toEqual([1, 1, 2, 2]); // the root was deleted
     expect(family.map(branchWords)).toEqual(['', '@14 think = 1.0', '@5', '@20', '@3']);
+    expect(branchWords(relative('e', 'b', 9, 'forced ` Lo\n`'))).toBe('@9 forced ␣Lo↵');
   });
 
   it('says where two of it part', () => {

@@ -72,8 +72,21 @@ describe('the weights of a step under the hand', () => {
     expect(more.at(-1)).toMatchObject({ id: 77, weight: 0, fed: 0, believed: null });
     expect(add(more, { id: 77, text: ' ponder' }, recorded)).toBe(more);
     const less = more.filter(({ id }) => id !== 1);
-    expect(summary(less, recorded).variation).toBeCloseTo(0.21); // half of what is gone
+    expect(summary(less, recorded).variation).toBeCloseTo(0.42); // the others take over all of it
     expect(mixtureOf(less, 'max').ids).toEqual([2, 3, 4, 5]);
+  });
+
+  it('are told as they can be fed, whatever their sum', () => {
+    const begun = candidatesOf(recorded);
+    const twice = begun.map((each) => ({ ...each, weight: 2 * each.weight }));
+    expect(summary(twice, recorded)).toMatchObject({ ready: false, sum: 2 });
+    expect(summary(twice, recorded).variation).toBeCloseTo(0);
+    expect(summary(twice, recorded).entropy).toBeCloseTo(summary(begun, recorded).entropy ?? NaN);
+    const more = change(begun, 1, { weight: 0.42 + 0.593 });
+    const said = summary(more, recorded);
+    expect(said.variation).toBeCloseTo(summary(normalise(more), recorded).variation ?? NaN);
+    expect(said.entropy).toBeCloseTo(summary(normalise(more), recorded).entropy ?? NaN);
+    expect(summary(begun.map((each) => ({ ...each, weight: 0 })), recorded)).toMatchObject({ entropy: null, variation: null });
   });
 
   it('have no entropy where one is negative', () => {

@@ -9,7 +9,7 @@ import { stepName } from './names.ts';
 import { endsLine, isChip, shownText } from './readout.ts';
 import { isOver, type RunState } from './reducer.ts';
 import { isOffTop, probabilityBin, PROBABILITY_BOUNDS, WEIGHT_BOUNDS } from './scale.ts';
-import { chipItem, columnItem, HEAD, type Item, type Style } from './sheetItems.ts';
+import { chipItem, columnItem, HEAD, type Item, pin, type Style } from './sheetItems.ts';
 
 export const WIDTH = 1200;
 const EDGE = 24;
@@ -56,6 +56,7 @@ export function* sheet(named: Named, look: Look, style: Style, most = Infinity):
 class Page {
   private readonly parts: string[] = [];
   private readonly run: RunState;
+  private readonly edited: number | null; // the step that was edited by hand
   private x = EDGE;
   private y = EDGE;
   private cut: number | null = null;
@@ -67,6 +68,8 @@ class Page {
     private readonly most: number,
   ) {
     this.run = named.run;
+    const fork = this.run.spec?.fork;
+    this.edited = fork?.mixture ? fork.step : null;
   }
 
   /** What the run is: name, strategy, model, seed; its parameters; its prompt. */
@@ -114,7 +117,7 @@ class Page {
     };
     let forced: Step[] = [];
     const chip = (words: string | null): void => {
-      if (forced.length || words) place(chipItem(forced, words, RIGHT - EDGE, this.look, this.style.glyphs));
+      if (forced.length || words) place(chipItem(forced, words, RIGHT - EDGE, this.look, this.style.glyphs, this.edited));
       forced = [];
     };
     for (const step of steps) {
@@ -124,7 +127,7 @@ class Page {
         continue;
       }
       if (forced.length) chip(forced[0]?.reason ?? null);
-      let turned = place(columnItem(step, this.look, this.style));
+      let turned = place(columnItem(step, this.look, this.style, step.step === this.edited));
       if (endsLine(step)) {
         flush();
         turned = true;
@@ -206,6 +209,7 @@ class Page {
       this.x += width;
       if (part === '\n') this.turn();
     }
+    if (step.step === this.edited) parts.push(pin(this.x, this.y + 4, look));
     this.parts.push(`<g data-step="${step.step}"><title>${escaped(stepName(step))}</title>${parts.join('')}</g>`);
   }
 

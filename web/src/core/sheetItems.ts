@@ -39,7 +39,7 @@ interface Placed extends Cell {
 }
 
 /** A column as its stream draws it: cells as high as their weights, or rungs of one height. */
-export function columnItem(step: Step, look: Look, { tint, view, glyphs: spaced }: Style): Item {
+export function columnItem(step: Step, look: Look, { tint, view, glyphs: spaced }: Style, edited = false): Item {
   const ladder = view === 'ladder';
   const text = shownText(step);
   const name = isChip(step) ? visible(text) : `${spaced && hasGap(text) ? '␣' : ''}${label(text)}`;
@@ -82,13 +82,27 @@ export function columnItem(step: Step, look: Look, { tint, view, glyphs: spaced 
       const foot = top + above + down + 2;
       parts.push(`<rect x="${n(x)}" y="${n(foot)}" width="${n(width * entropyShare(step.entropy))}" height="3" rx="1.5" fill="${tick}"/>`);
       if (noise) parts.push(written(x, foot + 15, fit(look, noise, width, 'cell'), 'cell', look.mut));
+      if (edited) parts.push(pin(x + width, top, look));
       return parts.join('');
     },
   };
 }
 
+/** The pin of a step that was edited by hand, its point at a place. */
+export function pin(x: number, y: number, look: Look): string {
+  const drop = `M${n(x)} ${n(y)}c-3 -4 -5 -5 -5 -8a5 5 0 0 1 10 0c0 3 -2 4 -5 8z`;
+  return `<g class="pin"><title>edited by hand</title><path d="${drop}" fill="${look.ink}" stroke="${look.bg}"/><circle cx="${n(x)}" cy="${n(y - 8)}" r="1.7" fill="${look.bg}"/></g>`;
+}
+
 /** Forced steps side by side, in lines where they are many, over the reason why, in a dashed frame. */
-export function chipItem(forced: readonly Step[], reason: string | null, widest: number, look: Look, spaced: boolean): Item {
+export function chipItem(
+  forced: readonly Step[],
+  reason: string | null,
+  widest: number,
+  look: Look,
+  spaced: boolean,
+  edited: number | null = null,
+): Item {
   const words = reason === null ? [] : lines(reason, 34);
   let [x, y, wide] = [0, 0, Math.max(0, ...words.map((line) => look.measure(line, 'small')))];
   const tokens = forced.map((step) => {
@@ -111,6 +125,7 @@ export function chipItem(forced: readonly Step[], reason: string | null, widest:
         parts.push(
           `<g data-step="${token.step.step}"><title>${escaped(stepName(token.step))}</title><rect x="${n(at)}" y="${n(base - 16)}" width="${n(token.width)}" height="22" rx="4" fill="none" stroke="${look.line}"/>`,
           written(at + 5, base, token.name, 'rep', look.ink),
+          token.step.step === edited ? pin(at + token.width, base - 16, look) : '',
           '</g>',
         );
       }

@@ -1,6 +1,7 @@
 /** The family of a run: runs that were branched from one another, as the rows of a tree. */
 
 import type { Relative } from './events.ts';
+import { glyphs } from './glyphs.ts';
 
 export interface Branch {
   run: Relative;
@@ -54,8 +55,9 @@ export function parting(family: readonly Relative[], a: string, b: string): numb
   return null;
 }
 
-/** "@14 think = 1.0": where a run was branched off and with what. */
+/** "@14 forced ␣think": where a run was branched off and with what. */
 export function branchWords({ step, edit }: Relative): string {
   if (step === null) return '';
-  return edit ? `@${step} ${edit}` : `@${step}`;
+  const words = edit?.replace(/`(.*)`/s, (_, token: string) => glyphs(token)); // the server has the token in backticks
+  return words ? `@${step} ${words}` : `@${step}`;
 }

@@ -14,11 +14,11 @@ export interface Candidate {
   believed: number | null; // null = too unlikely to be listed
 }
 
-/** What the editor says beneath the candidates. */
+/** What the editor says beneath the candidates: their sum; the rest of them as they can be fed, with a sum of 1. */
 export interface Summary {
   sum: number;
   entropy: number | null; // nats; null where a weight is negative
-  variation: number; // total variation against what was fed
+  variation: number | null; // total variation against what was fed; null where the sum is not above 0
   ready: boolean; // whether the server takes it
 }
 
@@ -91,12 +91,14 @@ export function summary(candidates: Candidate[], step: Step): Summary {
   const sum = total(weights);
   const listed = new Set(candidates.map(({ id }) => id));
   const gone = step.fed.filter(({ id }) => !listed.has(id)).map(({ weight }) => weight);
-  const moved = [...candidates.map(({ weight, fed }) => weight - fed), ...gone, step.fed_rest?.weight ?? 0];
+  const ready = Math.abs(sum - 1) <= SLACK && weights.every(Number.isFinite);
+  const shares = ready ? weights : weights.map((weight) => weight / sum);
+  const moved = [...candidates.map(({ fed }, at) => (shares[at] ?? 0) - fed), ...gone, step.fed_rest?.weight ?? 0];
   return {
     sum,
-    entropy: sum > 0 && weights.every((weight) => weight >= 0) ? entropy(weights, sum) : null,
-    variation: total(moved.map(Math.abs)) / 2,
-    ready: Math.abs(sum - 1) <= SLACK && weights.every(Number.isFinite),
+    entropy: sum > 0 && shares.every((share) => share >= 0) ? entropy(shares) : null,
+    variation: sum > 0 ? total(moved.map(Math.abs)) / 2 : null,
+    ready,
   };
 }
 
@@ -114,8 +116,8 @@ function share(candidates: Candidate[], part: (candidate: Candidate) => number):
   return candidates.map((each) => (each.locked ? each : { ...each, weight: part(each) * scale }));
 }
 
-function entropy(weights: number[], sum: number): number {
-  return -total(weights.filter((weight) => weight > 0).map((weight) => (weight / sum) * Math.log(weight / sum)));
+function entropy(shares: number[]): number {
+  return -total(shares.filter((share) => share > 0).map((share) => share * Math.log(share)));
 }
 
 function total(values: number[]): number {

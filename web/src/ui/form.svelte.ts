@@ -1,7 +1,7 @@
 /** The form: the draft of the next run, its checks, what the server said to it. */
 
-import { bodyOf, checkDraft, choose, chooseFresh, type Draft, newDraft, parseDraft } from '../core/draft.ts';
-import type { StrategyInfo } from '../core/events.ts';
+import { bodyOf, checkDraft, choose, chooseFresh, type Draft, draftOf, newDraft, parseDraft } from '../core/draft.ts';
+import type { Spec, StrategyInfo } from '../core/events.ts';
 import { type Field, fieldsOf } from '../core/form.ts';
 import { FIRST } from '../core/presets.ts';
 import { draftOfFragment, isShared } from '../core/share.ts';
@@ -16,10 +16,14 @@ class Form {
   refused = $state<Record<string, string>>({});
   /** What was put on the form in place of what was there, which `back` brings back. */
   filled = $state.raw<{ from: string; back: Draft } | null>(null);
+  /** The settings of the run that the address named, where the form has a draft of its reader's instead. */
+  linked = $state.raw<Spec | null>(null);
   /** Why nothing could be put on it. */
   unread = $state<string | null>(null);
   /** After the first try every fault is shown, not only those of fields with text. */
   tried = $state(false);
+  /** What the form shows that nobody typed, as it is saved; null once there is a draft of its reader's. */
+  private given = localStorage.getItem(KEY) === null ? JSON.stringify(this.draft) : null;
 
   readonly strategy = $derived(this.find(this.draft.strategy));
   readonly fields = $derived<Field[]>(this.strategy ? fieldsOf(this.strategy.schema.properties ?? {}) : []);
@@ -45,17 +49,32 @@ class Form {
 
   /** A strategy with its own defaults, whatever was typed for it before. */
   tryOut(name: string): void {
-    chooseFresh(this.draft, name);
-    this.refused = {};
+    const draft = $state.snapshot(this.draft);
+    chooseFresh(draft, name);
+    this.use(draft, `the defaults of ${name}`);
   }
 
+  /** Keeps the draft for the next visit, as soon as it is its reader's: typed, chosen or run. */
   save(): void {
-    localStorage.setItem(KEY, JSON.stringify(this.draft));
+    const draft = JSON.stringify(this.draft);
+    if (draft === this.given && !this.tried) return;
+    this.given = null;
+    localStorage.setItem(KEY, draft);
+  }
+
+  /** Meets the run that the address named: its settings fill a form that is nobody's, and are offered beside a draft. */
+  meet(spec: Spec): void {
+    const { user, system } = this.draft;
+    if (this.given !== null && JSON.stringify(this.draft) === this.given) {
+      this.use(draftOf(spec), 'the run of this page');
+      this.given = JSON.stringify(this.draft);
+    } else if (user !== spec.user || system !== spec.system) this.linked = spec;
   }
 
   /** Puts a draft on the form; what was there can be brought back. */
   use(draft: Draft, from: string): void {
     this.filled = { from, back: $state.snapshot(this.draft) };
+    this.linked = null;
     this.put(draft);
     if (this.strategies.length && !this.strategy) this.unknown();
   }
@@ -107,6 +126,7 @@ class Form {
   /** The body for the server; null while the form has faults. */
   body(): Record<string, unknown> | null {
     this.tried = true;
+    this.linked = null;
     this.refused = {};
     return this.strategy && !Object.keys(this.faults).length ? bodyOf(this.draft, this.strategy) : null;
   }
