@@ -87,8 +87,8 @@ class TorchEngine(Checked):
             facts, parameters = fingerprint(model, tokenizer), model.num_parameters()  # before they are laid out anew
             lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
+            layout = quantized or ("packed together" if pack(model) else "plain")
             self._slots.attend(model)
-            layout = quantized or ("packed" if pack(model) else "plain")
             self._weights = held(model)
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         threads = torch.get_num_threads()

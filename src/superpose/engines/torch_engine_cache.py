@@ -30,8 +30,8 @@ class Plan:
     rows = slice(0, 0)  # of this pass
     kv = 0  # columns seen
     groups: tuple[tuple[slice, int], ...] = ()  # neighbouring rows of a step, and the columns each of them sees
-    columns = slice(0, 0)  # written by a pass over one row
-    scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by a step of several rows
+    columns: slice | None = None  # written by a pass over one row
+    scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
 
 
@@ -63,10 +63,10 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
             self.lazy_initialization(key_states, value_states)
         self.grow()
         plan = self.plan
-        if plan.scatter is None:
+        if plan.columns is not None:  # quicker than what follows
             self.keys[plan.rows, :, plan.columns] = key_states
             self.values[plan.rows, :, plan.columns] = value_states
-        else:
+        elif plan.scatter is not None:
             row, column = plan.scatter
             row, column = row.to(self.keys.device), column.to(self.keys.device)  # it may be on another GPU
             self.keys[row, :, column] = key_states[:, :, 0]
@@ -188,7 +188,7 @@ class Slots:
         """Prepares a pass that writes `count` columns of one lane, from `start` on; every layer now follows it."""
         plan, row = self._plan, self.row[lane]
         plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), ()
-        plan.columns, plan.scatter = slice(start, start + count), None
+        plan.columns = slice(start, start + count)
         self._reserve(plan.kv)
 
     def plan_step(self, lanes: Sequence[int], size: int) -> list[int]:
@@ -204,6 +204,7 @@ class Slots:
             lengths = {row: self.length[lane] for lane, row in self.row.items()}
             columns += [lengths.get(row, 0) for row in range(first + len(lanes), first + size)]
             plan.kv = min(max(FIRST_COLUMNS, 1 << (plan.kv - 1).bit_length()), self._limit[1])
+        plan.columns = slice(columns[0], columns[0] + 1) if not padded and len(columns) == 1 else None
         plan.groups = () if padded else _groups([_ceil(column + 1) for column in columns])
         plan.rows = slice(first, first + len(columns))
         self._reserve(max(plan.kv, max(columns) + 1), first + len(columns))

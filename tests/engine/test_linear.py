@@ -1,0 +1,102 @@
+"""Packed linear layers: what they give, and which of them become one product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from superpose.engines.torch_engine_linear import PackedLinear, Share, pack
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+
+
+class Attention(nn.Module):
+    """Three layers that read the same, one that reads their sum, and one that is used twice."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(32, size, bias=bias) for size in (48, 16, 16))
+        self.out, self.again = nn.Linear(16, 32, bias=bias), nn.Linear(32, 32, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.q(x)[..., :16] + self.k(x) * self.v(x)
+        y: Tensor = self.out(mixed)
+        return self.again(y) + self.again(y)  # type: ignore[no-any-return]
+
+
+class Model(nn.Module):
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.table, self.block = nn.Embedding(8, 32), Attention(bias)
+
+    def forward(self, input_ids: Tensor, use_cache: bool) -> Tensor:
+        y: Tensor = self.block(self.table(input_ids))
+        return y
+
+
+@pytest.fixture(params=[False, True], ids=["without bias", "with bias"])
+def packed(request: pytest.FixtureRequest) -> tuple[Model, Callable[[Tensor], Tensor]]:
+    """A packed model, and what its attention gave before."""
+    torch.manual_seed(0)
+    model, same = Model(request.param), Model(request.param)
+    same.load_state_dict(model.state_dict())
+    assert pack(model)
+    return model, same.block
+
+
+def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+    model, plain = packed
+    block = model.block
+    shares = [block.q, block.k, block.v]
+    assert all(isinstance(share, Share) for share in shares)
+    assert len({id(share.whole) for share in shares}) == 1
+    products = 0
+
+    def count(*_: object) -> None:
+        nonlocal products
+        products += 1
+
+    for module in block.modules():
+        if isinstance(module, PackedLinear):
+            module.register_forward_pre_hook(count)
+    for rows in (1, 2, 7):
+        x, products = torch.randn(rows, 1, 32), 0
+        with torch.inference_mode():
+            torch.testing.assert_close(block(x), plain(x))
+        assert products == 4  # one of three, one of `out`, two of `again`
+
+
+def test_a_layer_that_is_used_twice_stays_alone(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+    assert isinstance(packed[0].block.again, PackedLinear)
+
+
+@torch.inference_mode()
+def test_a_layer_that_reads_something_else_gives_its_own(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+    block, plain = packed[0].block, packed[1]
+    x, other = torch.randn(3, 1, 32), torch.randn(3, 1, 32)
+    block.q(x)
+    torch.testing.assert_close(block.k(other), plain.k(other))  # type: ignore[attr-defined]
+    torch.testing.assert_close(block.v(x), plain.v(x))  # type: ignore[attr-defined]
+
+
+@torch.inference_mode()
+def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+    block = packed[0].block
+    x = torch.randn(3, 1, 32)
+    block.q(x)
+    block.k(x)
+    block.v(x)
+    assert block.q._kept == [None, ()]
+
+
+@torch.inference_mode()
+def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+    block, plain = packed[0].block, packed[1]
+    x = torch.randn(3, 1, 32)
+    block.q(x)
+    x.neg_()
+    torch.testing.assert_close(block.q(x), plain.q(x))  # type: ignore[attr-defined]
+    torch.testing.assert_close(block.k(x), plain.k(x))  # type: ignore[attr-defined]
