@@ -1,11 +1,15 @@
-"""Speed of our whole loop against transformers' `generate`: same model, dtype, threads and process.
+"""Speed of our whole loop against transformers' `generate`: same model, threads and process.
 
-    python benchmarks/decode.py [--model smollm2-135m] [--dtypes float32] [--steps 64] [--rounds 5] [--lanes 1 2 4 8 16]
+    python benchmarks/decode.py [--model smollm2-135m] [--weights float32 …] [--peer bfloat16] [--steps 64] [--rounds 5]
+                                [--lanes 1 2 4 8 16]
 
-Each round times generate and ours in turn, so that a noisy machine hits both; ratios are medians over rounds. Ours
-is everything that a user's run does: strategy, events, a store on disk. `overhead` is the share of a step spent
-outside the engine, `bandwidth` the share of the measured speed of reading memory that all weights once a step come to,
-`first_token_ms` the time from submission to the first step. The last line is JSON.
+Weights are float32, bfloat16, or int8 or int4 beside bfloat16; the peer has the same dtype unless another is named.
+
+Each round times generate and ours in turn, each in a thread that ends, so that a noisy machine hits both and neither
+keeps threads beside the other's; ratios are medians over rounds. Ours is everything that a user's run does: strategy,
+events, a store on disk. `overhead` is the share of a step spent outside the engine, `bandwidth` the share of the
+measured speed of reading memory that all weights once a step come to, `first_token_ms` the time from submission to the
+first step. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import json
 import statistics
 import tempfile
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,8 @@ from transformers import AutoModelForCausalLM
 
 from superpose.engine import EngineOptions, open_engine
 from superpose.engines.torch_engine_gguf import to_folder
+from superpose.engines.torch_engine_quantize import KINDS
+from superpose.engines.torch_engine_threads import aside
 from superpose.models import DEMO, cache_dir, resolve
 from superpose.runner import Runner
 from superpose.spec import make_spec
@@ -46,6 +53,9 @@ class Timed:
         self.steps.append((time.perf_counter(), 0.0, 0))
         return self._engine.prefill(*arguments)
 
+    def release(self) -> None:
+        """Nothing: it serves several runners."""
+
     def step(self, lanes: Any, *arguments: Any) -> Any:
         began = time.perf_counter()
         answer = self._engine.step(lanes, *arguments)
@@ -67,7 +77,7 @@ def ours(runner: Runner, store: Store, lanes: int, steps: int) -> tuple[float, f
     spec = {"user": USER, "T_e": steps // 2, "T_total": steps, "end_probability": None, "transition": ""}
     runs = [runner.submit(make_spec({**spec, "seed": seed})) for seed in range(lanes)]
     while any(store.status(run) in ("queued", "running") for run in runs):
-        time.sleep(0.005)
+        time.sleep(0.02)
     rate: tuple[float, float] = engine.rate(lanes)
     return rate
 
@@ -108,30 +118,42 @@ def first_token(runner: Runner, store: Store) -> float:
     return took
 
 
-def measured(options: argparse.Namespace, dtype: str, bandwidth: float) -> dict[str, Any]:
-    """All of one dtype."""
+def measured(options: argparse.Namespace, weights: str, bandwidth: float) -> dict[str, Any]:
+    """All of one kind of weights."""
+    quantize, dtype = (weights, "bfloat16") if weights in KINDS else (None, weights)
     files = resolve(options.model)
     assert files.path is not None, "the toy has no peer to be measured against"
     folder = to_folder(files.path, cache_dir(), None) if files.kind == "gguf" else files.path
-    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
-    weights = sum(parameter.nbytes for parameter in peer.parameters())
-    engine: Any = Timed(open_engine(options.model, EngineOptions(engine="torch", dtype=dtype)))
+    peer_dtype = getattr(torch, options.peer or dtype)
+    peer = aside(lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=peer_dtype, local_files_only=True))
+    engine: Any = Timed(open_engine(options.model, EngineOptions(engine="torch", dtype=dtype, quantize=quantize)))
+    itemsize = getattr(torch, dtype).itemsize  # a step reads all but the table of embeddings, which may be the head's
+    size = engine.info.parameters * itemsize
+    if quantize:
+        size = engine.memory().weights - engine.info.vocab * engine.info.width * itemsize
     ids = engine.tokenizer.chat("", USER).token_ids
     rounds: dict[int, list[tuple[float, float, float]]] = {lanes: [] for lanes in options.lanes}
     waits = []
     with tempfile.TemporaryDirectory() as data:
         store = Store(Path(data))
-        runner = Runner(engine, store)
-        ours(runner, store, 1, 8)
-        generate(peer, ids, 1, 8)
+
+        def mine(lanes: int, steps: int) -> tuple[float, float]:
+            with closing(Runner(engine, store)) as runner:
+                return ours(runner, store, lanes, steps)
+
+        def theirs(lanes: int, steps: int) -> float:
+            return aside(lambda: generate(peer, ids, lanes, steps))
+
+        mine(1, 8)
+        theirs(1, 8)
         for number in range(options.rounds):
-            waits.append(first_token(runner, store))
+            with closing(Runner(engine, store)) as runner:
+                waits.append(first_token(runner, store))
             engine.steps.clear()
             for lanes in options.lanes:
-                told = (*ours(runner, store, lanes, options.steps), generate(peer, ids, lanes, options.steps))
+                told = (*mine(lanes, options.steps), theirs(lanes, options.steps))
                 rounds[lanes].append(told)
-                print(f"{dtype}, round {number + 1}, {lanes} lanes: ours {told[0]:.1f}/s, generate {told[2]:.1f}/s")
-        runner.close()
+                print(f"{weights}, round {number + 1}, {lanes} lanes: ours {told[0]:.1f}/s, generate {told[2]:.1f}/s")
         store.close()
     single = [mine / options.lanes[0] for mine, _, _ in rounds[options.lanes[0]]]
     rows = {}
@@ -141,7 +163,7 @@ def measured(options: argparse.Namespace, dtype: str, bandwidth: float) -> dict[
             "tokens_per_second": round(rate, 2),
             "vs_generate": round(statistics.median(mine / other for mine, _, other in told_rounds), 3),
             "vs_one_lane": round(statistics.median(m / s for (m, _, _), s in zip(told_rounds, single, strict=True)), 3),
-            "bandwidth": round(weights * rate / lanes / 1e9 / bandwidth, 3),
+            "bandwidth": round(size * rate / lanes / 1e9 / bandwidth, 3),
             "overhead": round(statistics.median(share for _, share, _ in told_rounds), 4),
         }
     return {"first_token_ms": round(statistics.median(waits), 1), "prompt": len(ids), "lanes": rows}
@@ -150,16 +172,18 @@ def measured(options: argparse.Namespace, dtype: str, bandwidth: float) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEMO)
-    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--weights", nargs="+", default=["float32"])
+    parser.add_argument("--peer", help="dtype of generate; default: that of ours")
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     options = parser.parse_args()
-    bandwidth = reading()
+    bandwidth = aside(reading)
     result = {
         "model": options.model, "threads": torch.get_num_threads(), "steps": options.steps,
         "read_gigabytes_per_second": round(bandwidth, 1),
-        "dtypes": {dtype: measured(options, dtype, bandwidth) for dtype in options.dtypes},
+        "peer": options.peer,
+        "weights": {weights: measured(options, weights, bandwidth) for weights in options.weights},
     }  # fmt: skip
     print(json.dumps(result))
 

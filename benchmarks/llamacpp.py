@@ -1,18 +1,17 @@
 """Speed of the llamacpp engine's step against llama.cpp's own loop on the same weights, threads and process.
 
-    python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 16] [--rounds 25] [--lanes 1 8 16] [--threads 1]
+    python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 256] [--rounds 8] [--lanes 1 8 16] [--threads 1]
 
 Theirs is `llama_decode` of a token and llama.cpp's greedy sampler, with its own defaults; ours feeds a mixture of
-five and answers with probabilities, entropies and a draw. Rounds of both alternate, so that a noisy machine hits both,
-with as many threads each; ratios are medians over rounds, of wall time and of the processor's time, which says more
-with one thread on a busy machine. The last line is JSON.
+five and answers with probabilities, entropies and a draw. A round is a run of each, which alternate every 16 steps, so
+that a noisy machine hits both, with as many threads each; ratios are medians over rounds, of wall time and of the
+processor's time, which says more with one thread on a busy machine. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 
 import llama_cpp
@@ -26,6 +25,7 @@ from superpose.types import Mixture
 
 USER = "What is 25 + 17? Explain how you add them, step by step, and give another example."
 ASK = Readout(0.8, 5, u=0.4)
+TURN = 16  # steps
 
 
 class Theirs:
@@ -73,21 +73,26 @@ class Ours:
             self._engine.close(lane)
 
 
-def seconds(side: Ours | Theirs, steps: int) -> tuple[float, float]:
-    """Seconds a step by the clock, and of the processor."""
-    side.step()
-    began, busy = time.perf_counter(), time.process_time()
-    for _ in range(steps):
-        side.step()
-    return (time.perf_counter() - began) / steps, (time.process_time() - busy) / steps
+def run(sides: tuple[Ours, Theirs], steps: int) -> np.ndarray:
+    """Seconds a step by the clock, and of the processor, of ours and of theirs, [2, 2]."""
+    spent = np.zeros((2, 2))
+    for side in sides:
+        side.start()
+    for _ in range(steps // TURN):
+        for which, side in enumerate(sides):
+            began, busy = time.perf_counter(), time.process_time()
+            for _ in range(TURN):
+                side.step()
+            spent[which] += time.perf_counter() - began, time.process_time() - busy
+    return spent / (steps // TURN * TURN)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEMO)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--context", type=int, default=192, help="tokens of the prompt; a run is half done near there")
+    parser.add_argument("--steps", type=int, default=256, help=f"of a run, a multiple of {TURN}")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--context", type=int, default=55, help="tokens of the prompt")
     parser.add_argument("--threads", type=int, help="default: one a physical core")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
     options = parser.parse_args()
@@ -103,16 +108,15 @@ def main() -> None:
         ours = Ours(engine, ids, lanes)
         rounds = []
         for number in range(options.rounds):
-            ours.start()
-            theirs.start()
-            rounds.append((seconds(ours, options.steps), seconds(theirs, options.steps)))
+            rounds.append(run((ours, theirs), options.steps))
             (mine, _), (peer, _) = rounds[-1]
             print(f"round {number + 1}, {lanes} lanes: {lanes / mine:.1f}/s, theirs one sequence {1 / peer:.1f}/s")
         ours.close()
+        (mine, mine_busy), (peer, peer_busy) = np.moveaxis(np.array(rounds), 0, -1)  # [rounds] each
         result[f"lanes_{lanes}"] = {
-            "tokens_per_second": round(statistics.median(lanes / mine for (mine, _), _ in rounds), 1),
-            "vs_llama_cpp": round(statistics.median(lanes * peer / mine for (mine, _), (peer, _) in rounds), 3),
-            "vs_llama_cpp_busy": round(statistics.median(lanes * peer / mine for (_, mine), (_, peer) in rounds), 3),
+            "tokens_per_second": round(float(np.median(lanes / mine)), 1),
+            "vs_llama_cpp": round(float(np.median(lanes * peer / mine)), 3),
+            "vs_llama_cpp_busy": round(float(np.median(lanes * peer_busy / mine_busy)), 3),
         }
     print(json.dumps(result))
 

@@ -44,6 +44,7 @@ from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_quantize import quantize
 from superpose.engines.torch_engine_readout import read
 from superpose.engines.torch_engine_step import Steps
+from superpose.engines.torch_engine_threads import aside
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
 from superpose.engines.trial import LANES, POSITIONS
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
@@ -288,7 +289,10 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
 
     Raises UnsupportedModel, OutOfMemory.
     """
-    report = progress or _silent
+    return aside(lambda: _load(files, options, progress or _silent))
+
+
+def _load(files: Any, options: EngineOptions, report: Progress) -> TorchEngine:
     if files.path is None:
         raise UnsupportedModel(f"{files.name} has no weights for the torch engine")
     folder = files.path
