@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from superpose.engines import torch_engine_linear
 from superpose.engines.torch_engine_linear import PackedLinear, Share, pack
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
@@ -100,3 +102,20 @@ def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Callable[[Tens
     x.neg_()
     torch.testing.assert_close(block.q(x), plain.q(x))  # type: ignore[attr-defined]
     torch.testing.assert_close(block.k(x), plain.k(x))  # type: ignore[attr-defined]
+
+
+def test_a_weight_is_let_go_of_before_the_next_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model would not fit twice."""
+    model = Model(bias=False)
+    weights = [weakref.ref(module.weight) for module in model.modules() if type(module) is nn.Linear]
+    alive: list[int] = []
+
+    class Counted(PackedLinear):
+        def __init__(self, linears: Sequence[nn.Linear]) -> None:
+            super().__init__(linears)
+            alive.append(sum(weight() is not None for weight in weights))
+
+    monkeypatch.setattr(torch_engine_linear, "PackedLinear", Counted)
+    assert pack(model)
+    assert alive == [5, 5, 2, 1]  # the trial, three at once, then one by one
+    assert not any(weight() is not None for weight in weights)

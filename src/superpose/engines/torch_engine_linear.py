@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -65,34 +66,38 @@ def pack(model: nn.Module) -> bool:
 
     Those that read the same (a query, its key and value) become one product: a call costs 60 microseconds besides.
     """
-    homes = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()
-             if type(child) is nn.Linear}  # fmt: skip
-    if not homes or not _works(next(iter(homes))):
+    places = [(parent, name) for parent in model.modules() for name, child in parent.named_children()
+              if type(child) is nn.Linear]  # fmt: skip
+    if not places or not _works(getattr(*places[0])):
         return False
-    together = _together(model, homes)
-    alone = homes.keys() - {linear for linears in together for linear in linears}
-    # One by one, so that a weight and its packed copy exist together only once.
-    while homes:
-        linear = next(iter(homes))
-        linears = [linear] if linear in alone else next(linears for linears in together if linear in linears)
-        whole, kept = PackedLinear(linears), [None, ()]
-        for index, one in enumerate(linears):
-            parent, name = homes.pop(one)
-            setattr(parent, name, Share(whole, index, kept) if len(linears) > 1 else whole)
+    # By their places, for whoever held a layer would hold its weight: each exists beside its packed copy only for once.
+    for group in _together(model, places):
+        whole, kept = PackedLinear([getattr(*place) for place in group]), [None, ()]
+        for index, (parent, name) in enumerate(group):
+            setattr(parent, name, Share(whole, index, kept) if len(group) > 1 else whole)
     return True
 
 
-def _together(model: nn.Module, homes: dict[nn.Linear, tuple[nn.Module, str]]) -> list[list[nn.Linear]]:
-    """Layers of one module that a short pass feeds the same tensor, one right after another."""
-    calls: list[tuple[nn.Linear, Tensor]] = []  # holds what was fed, so that nothing else takes its place
-    hooks = [linear.register_forward_pre_hook(lambda module, fed: calls.append((module, fed[0]))) for linear in homes]
+def _together(model: nn.Module, places: list[tuple[nn.Module, str]]) -> list[list[tuple[nn.Module, str]]]:
+    """Places of layers in groups: those of one module that a short pass feeds the same tensor in turn; others alone."""
+    calls: list[tuple[int, Tensor]] = []  # holds what was fed, so that nothing else takes its place
+    hooks = [getattr(*place).register_forward_pre_hook(partial(_note, calls, at)) for at, place in enumerate(places)]
     model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=False)
     for hook in hooks:
         hook.remove()
-    times = Counter(linear for linear, _ in calls)
-    runs = groupby(calls, lambda call: (homes[call[0]][0], id(call[1]), call[0].bias is None, times[call[0]] == 1))
-    found = [(key, [linear for linear, _ in run]) for key, run in runs]
-    return [linears for (*_, once), linears in found if once and len(linears) > 1]
+    times = Counter(at for at, _ in calls)
+
+    def key(call: tuple[int, Tensor]) -> tuple[object, ...]:
+        at, fed = call
+        return places[at][0], id(fed), getattr(*places[at]).bias is None, times[at] == 1
+
+    runs = [[at for at, _ in run] for found, run in groupby(calls, key) if found[-1]]
+    single = set(range(len(places))).difference(*runs)
+    return [[places[at] for at in run] for run in [*runs, *([at] for at in sorted(single))]]
+
+
+def _note(calls: list[tuple[int, Tensor]], at: int, module: nn.Module, fed: tuple[Tensor, ...]) -> None:
+    calls.append((at, fed[0]))
 
 
 def _works(linear: nn.Linear) -> bool:
