@@ -131,7 +131,7 @@ def test_beliefs_of_the_demo_model_move_as_little_as_documented(quantize, nats):
         lane, found = engine.open(), []
         prompt = engine.tokenizer.chat("", "What is 25 + 17? Explain how you add them.").token_ids
         told = engine.prefill(lane, np.array(prompt, np.int32), ASK)
-        for step in range(24):
+        for step in range(48):
             if len(fed) == step:
                 fed.append(Mixture(told.ids[:5], told.probs[:5] / told.probs[:5].sum()))
             told = engine.step([lane], [fed[step]], [ASK])[0]
@@ -141,4 +141,4 @@ def test_beliefs_of_the_demo_model_move_as_little_as_documented(quantize, nats):
     exact, few = beliefs
     kl = (np.exp(exact) * (exact - few)).sum(-1)
     assert 0 < kl.mean() < nats
-    assert (exact.argmax(-1) == few.argmax(-1)).mean() >= 0.85
+    assert (exact.argmax(-1) == few.argmax(-1)).mean() >= 0.8
