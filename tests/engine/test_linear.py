@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.q(x)[..., :16] + self.k(x) * self.v(x)
         y: Tensor = self.out(mixed)
-        return self.again(y) + self.again(y)  # type: ignore[no-any-return]
+        return self.again(y) + self.again(y)
 
 
 class Model(nn.Module):
@@ -40,7 +40,7 @@ class Model(nn.Module):
 
 
 @pytest.fixture(params=[False, True], ids=["without bias", "with bias"])
-def packed(request: pytest.FixtureRequest) -> tuple[Model, Callable[[Tensor], Tensor]]:
+def packed(request: pytest.FixtureRequest) -> tuple[Model, Attention]:
     """A packed model, and what its attention gave before."""
     torch.manual_seed(0)
     model, same = Model(request.param), Model(request.param)
@@ -49,7 +49,7 @@ def packed(request: pytest.FixtureRequest) -> tuple[Model, Callable[[Tensor], Te
     return model, same.block
 
 
-def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Attention]) -> None:
     model, plain = packed
     block = model.block
     shares = [block.q, block.k, block.v]
@@ -71,21 +71,21 @@ def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Callable
         assert products == 4  # one of three, one of `out`, two of `again`
 
 
-def test_a_layer_that_is_used_twice_stays_alone(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+def test_a_layer_that_is_used_twice_stays_alone(packed: tuple[Model, Attention]) -> None:
     assert isinstance(packed[0].block.again, PackedLinear)
 
 
 @torch.inference_mode()
-def test_a_layer_that_reads_something_else_gives_its_own(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+def test_a_layer_that_reads_something_else_gives_its_own(packed: tuple[Model, Attention]) -> None:
     block, plain = packed[0].block, packed[1]
     x, other = torch.randn(3, 1, 32), torch.randn(3, 1, 32)
     block.q(x)
-    torch.testing.assert_close(block.k(other), plain.k(other))  # type: ignore[attr-defined]
-    torch.testing.assert_close(block.v(x), plain.v(x))  # type: ignore[attr-defined]
+    torch.testing.assert_close(block.k(other), plain.k(other))
+    torch.testing.assert_close(block.v(x), plain.v(x))
 
 
 @torch.inference_mode()
-def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Attention]) -> None:
     block = packed[0].block
     x = torch.randn(3, 1, 32)
     block.q(x)
@@ -95,13 +95,13 @@ def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Call
 
 
 @torch.inference_mode()
-def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Callable[[Tensor], Tensor]]) -> None:
+def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Attention]) -> None:
     block, plain = packed[0].block, packed[1]
     x = torch.randn(3, 1, 32)
     block.q(x)
     x.neg_()
-    torch.testing.assert_close(block.q(x), plain.q(x))  # type: ignore[attr-defined]
-    torch.testing.assert_close(block.k(x), plain.k(x))  # type: ignore[attr-defined]
+    torch.testing.assert_close(block.q(x), plain.q(x))
+    torch.testing.assert_close(block.k(x), plain.k(x))
 
 
 def test_a_weight_is_let_go_of_before_the_next_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from superpose.engine import Readout
 from superpose.engines.readout import BLOCK, COLDEST, NEVER, Float64Array, Sums, answers
 from superpose.types import Distribution, FloatArray, IntArray
 
-_NEAR = np.float32(8), np.float32(16)  # within so much of the highest logit the likeliest tokens are looked for first
+# How far below the highest logit the likeliest tokens are looked for, until enough are found.
+_NEAR = np.float32(8), np.float32(16), np.float32(np.inf)
 
 
 class Reader:
@@ -87,7 +88,7 @@ def _likeliest(row: FloatArray, highest: np.float32, count: int) -> IntArray:
     """Ids [count] of the highest logits [vocab], the lowest of equals first."""
     if count < len(row):
         tried = (np.flatnonzero(row >= highest - span) for span in _NEAR)
-        near = next((ids for ids in tried if len(ids) >= count), np.arange(len(row)))
+        near = next(ids for ids in tried if len(ids) >= count)
         values = row[near]
         edge = len(near) - count
         kept = values >= np.partition(values, edge)[edge]

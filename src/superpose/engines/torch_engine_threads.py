@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 import torch
@@ -27,18 +28,16 @@ def aside(make: Callable[[], Made]) -> Made:
     OpenMP keeps helpers for each thread that has called torch, as long as that lives. More of them than cores no longer
     wait for each other awake: steps took 8 % longer beside the idle helpers of the thread that had loaded the model.
     """
-    made: list[Made] = []
-    failed: list[BaseException] = []
+    made: Future[Made] = Future()
 
     def work() -> None:
         try:
-            made.append(make())
+            made.set_result(make())
         except BaseException as error:
-            failed.append(error)
+            made.set_exception(error)
 
+    # Not an executor's: that would hold a user who interrupts a long load until its end.
     thread = threading.Thread(target=work, name="superpose-aside", daemon=True)
     thread.start()
     thread.join()
-    if failed:
-        raise failed[0]
-    return made[0]
+    return made.result()
