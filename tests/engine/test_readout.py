@@ -110,6 +110,12 @@ def read(request):
     return lambda logits, asks: llamacpp_readout.Reader(logits.shape[1]).read(logits.float().numpy(), asks)
 
 
+@pytest.mark.parametrize("logits", [[-0.0, 0.0, -0.0], [0.0, -0.0, 0.0], [-1.0, -0.0, 0.0]])
+def test_zeros_of_either_sign_are_equal(read, logits):
+    [d] = read(torch.tensor([logits]), [Readout(0.0, 0)])
+    assert d.ids.tolist() == sorted(range(3), key=lambda token: -logits[token])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(asks, min_size=1, max_size=5),

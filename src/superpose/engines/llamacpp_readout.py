@@ -96,7 +96,8 @@ def _likeliest(row: FloatArray, highest: np.float32, count: int) -> IntArray:
         order = np.lexsort((near, -values))[:count]
         return np.asarray(near[order], np.int32)
     # Whole numbers are sorted several times as fast: the bits of what a logit lacks, and the id behind them.
-    lacks = (highest - row).view(np.int32).astype(np.int64)
+    # Subtracted from 0, for -0 has the bits of the lowest whole number.
+    lacks = (0 - (row - highest)).view(np.int32).astype(np.int64)
     keys = lacks << 32 | np.arange(len(row))
     keys.sort()
     return np.asarray(keys & 0xFFFFFFFF, np.int32)
