@@ -1,18 +1,18 @@
-"""Packed linear layers: what they give, and which of them become one product."""
+"""Linear layers laid out anew: what they give, and which of them become one product."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from superpose.engines import torch_engine_linear
-from superpose.engines.torch_engine_linear import PackedLinear, Share, pack
+from superpose.engines.torch_engine_joined import Share
+from superpose.engines.torch_engine_linear import PackedLinear, lay_out
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
 
 class Attention(nn.Module):
@@ -40,17 +40,30 @@ class Model(nn.Module):
 
 
 @pytest.fixture(params=[False, True], ids=["without bias", "with bias"])
-def packed(request: pytest.FixtureRequest) -> tuple[Model, Attention]:
-    """A packed model, and what its attention gave before."""
+def bias(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(params=[pytest.param(PackedLinear, marks=needs_onednn), nn.Linear], ids=["packed", "joined"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[nn.Module]:
+    """What layers are exchanged for, with oneDNN and where it is missing."""
+    if request.param is nn.Linear:
+        monkeypatch.setattr(torch_engine_linear, "_works", lambda _: False)
+    return request.param
+
+
+@pytest.fixture
+def laid_out(bias: bool, kind: type[nn.Module]) -> tuple[Model, Attention]:
+    """A model laid out anew, and its attention as it was before."""
     torch.manual_seed(0)
-    model, same = Model(request.param), Model(request.param)
+    model, same = Model(bias), Model(bias)
     same.load_state_dict(model.state_dict())
-    assert pack(model)
+    assert lay_out(model) == ("packed together" if kind is PackedLinear else "joined")
     return model, same.block
 
 
-def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Attention]) -> None:
-    model, plain = packed
+def test_layers_that_read_the_same_are_one_product(laid_out: tuple[Model, Attention], kind: type[nn.Module]) -> None:
+    model, plain = laid_out
     block = model.block
     shares = [block.q, block.k, block.v]
     assert all(isinstance(share, Share) for share in shares)
@@ -62,7 +75,7 @@ def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Attentio
         products += 1
 
     for module in block.modules():
-        if isinstance(module, PackedLinear):
+        if isinstance(module, kind):
             module.register_forward_pre_hook(count)
     for rows in (1, 2, 7):
         x, products = torch.randn(rows, 1, 32), 0
@@ -71,13 +84,13 @@ def test_layers_that_read_the_same_are_one_product(packed: tuple[Model, Attentio
         assert products == 4  # one of three, one of `out`, two of `again`
 
 
-def test_a_layer_that_is_used_twice_stays_alone(packed: tuple[Model, Attention]) -> None:
-    assert isinstance(packed[0].block.again, PackedLinear)
+def test_a_layer_that_is_used_twice_stays_alone(laid_out: tuple[Model, Attention], kind: type[nn.Module]) -> None:
+    assert isinstance(laid_out[0].block.again, kind)
 
 
 @torch.inference_mode()
-def test_a_layer_that_reads_something_else_gives_its_own(packed: tuple[Model, Attention]) -> None:
-    block, plain = packed[0].block, packed[1]
+def test_a_layer_that_reads_something_else_gives_its_own(laid_out: tuple[Model, Attention]) -> None:
+    block, plain = laid_out[0].block, laid_out[1]
     x, other = torch.randn(3, 1, 32), torch.randn(3, 1, 32)
     block.q(x)
     torch.testing.assert_close(block.k(other), plain.k(other))
@@ -85,8 +98,8 @@ def test_a_layer_that_reads_something_else_gives_its_own(packed: tuple[Model, At
 
 
 @torch.inference_mode()
-def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Attention]) -> None:
-    block = packed[0].block
+def test_what_was_fed_is_let_go_of_with_the_last_layer(laid_out: tuple[Model, Attention]) -> None:
+    block = laid_out[0].block
     x = torch.randn(3, 1, 32)
     block.q(x)
     block.k(x)
@@ -95,8 +108,8 @@ def test_what_was_fed_is_let_go_of_with_the_last_layer(packed: tuple[Model, Atte
 
 
 @torch.inference_mode()
-def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Attention]) -> None:
-    block, plain = packed[0].block, packed[1]
+def test_the_first_layer_reads_a_buffer_anew(laid_out: tuple[Model, Attention]) -> None:
+    block, plain = laid_out[0].block, laid_out[1]
     x = torch.randn(3, 1, 32)
     block.q(x)
     x.neg_()
@@ -104,6 +117,7 @@ def test_the_first_layer_reads_a_buffer_anew(packed: tuple[Model, Attention]) ->
     torch.testing.assert_close(block.k(x), plain.k(x))
 
 
+@needs_onednn
 def test_a_weight_is_let_go_of_before_the_next_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large model would not fit twice."""
     model = Model(bias=False)
@@ -111,11 +125,31 @@ def test_a_weight_is_let_go_of_before_the_next_is_packed(monkeypatch: pytest.Mon
     alive: list[int] = []
 
     class Counted(PackedLinear):
-        def __init__(self, linears: Sequence[nn.Linear]) -> None:
-            super().__init__(linears)
+        def __init__(self, linear: nn.Linear) -> None:
+            super().__init__(linear)
             alive.append(sum(weight() is not None for weight in weights))
 
     monkeypatch.setattr(torch_engine_linear, "PackedLinear", Counted)
-    assert pack(model)
+    assert lay_out(model) == "packed together"
     assert alive == [5, 5, 2, 1]  # the trial, three at once, then one by one
     assert not any(weight() is not None for weight in weights)
+
+
+@torch.inference_mode()
+def test_layers_joined_in_bfloat16_give_the_bits_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine_linear, "_works", lambda _: False)
+    torch.manual_seed(0)
+    model, same = Model(bias=False).bfloat16(), Model(bias=False).bfloat16()
+    same.load_state_dict(model.state_dict())
+    assert lay_out(model) == "joined"
+    for rows in (1, 2, 7):
+        x = torch.randn(rows, 1, 32).bfloat16()
+        assert torch.equal(model.block(x), same.block(x))
+
+
+def test_layers_of_several_devices_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine_linear, "_works", lambda _: False)
+    model = Model(bias=False)
+    model.table.to("meta")
+    assert lay_out(model) == "plain"
+    assert type(model.block.q) is nn.Linear

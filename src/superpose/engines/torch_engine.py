@@ -38,7 +38,7 @@ from superpose.engines.torch_engine_blend import Blender
 from superpose.engines.torch_engine_cache import BUCKET, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
 from superpose.engines.torch_engine_gguf import to_folder
-from superpose.engines.torch_engine_linear import pack
+from superpose.engines.torch_engine_linear import lay_out
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_quantize import quantize
@@ -88,7 +88,8 @@ class TorchEngine(Checked):
             facts, parameters = fingerprint(model, tokenizer), model.num_parameters()  # before they are laid out anew
             lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
-            layout = quantized or ("packed together" if pack(model) else "plain")
+            layout = quantized or lay_out(model)
+            empty_cache(self._device)  # of the weights as they were
             self._slots.attend(model)
             self._weights = held(model)
             self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
