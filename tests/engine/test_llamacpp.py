@@ -77,12 +77,35 @@ def steps(engine, lane, seeds):
 # The traps of llama.cpp's interface
 
 
-def test_weights_are_not_repacked_for_amx_and_threads_are_set(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "words", [b"CPU : AVX2 = 1 | REPACK = 1 | ", b"CPU : AVX512 = 1 | AMX_INT8 = 1 | REPACK = 1 | "]
+)
+def test_weights_are_laid_out_anew_but_not_for_amx(tmp_path, monkeypatch, engine_of, words):
     given, own = [], llama_cpp.llama_model_load_from_file
     spy = lambda path, parameters: given.append(parameters) or own(path, parameters)  # noqa: E731
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", spy)
+    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: words)
+    engine = engine_of()
+    assert given and all(parameters.use_extra_bufts == (b"AMX" not in words) for parameters in given)
+    assert ("with which it dies" in engine.info.checks[0]) == (b"AMX" in words)
+
+
+def test_weights_laid_out_anew_answer_as_they_do_otherwise(tmp_path, monkeypatch, engine_of):
+    path, told = tiny(tmp_path / "q4.gguf", kind=Kind.Q4_0), []
+    for laid_out in (False, True):
+        monkeypatch.setattr(llamacpp_library, "lays_out", lambda: laid_out)  # noqa: B023
+        engine = engine_of(path)
+        assert engine.info.invariance != "none"
+        lane = engine.open()
+        engine.prefill(lane, prompt(1, 40), ASK)
+        told.append(steps(engine, lane, range(12)))
+    beliefs = [np.exp(logits - logits.max(1, keepdims=True)) for logits in told]
+    beliefs = [shares / shares.sum(1, keepdims=True) for shares in beliefs]
+    assert abs(beliefs[0] - beliefs[1]).max() < 0.02
+
+
+def test_threads_are_set(tmp_path):
     model = Model(tiny(tmp_path / "tiny.gguf"))
-    assert not given[0].use_extra_bufts and llama_cpp.llama_model_default_params().use_extra_bufts
     room = Context(model, 2, 300, 64, exact=True, threads=3)
     assert llama_cpp.llama_n_threads(room._pointer) == llama_cpp.llama_n_threads_batch(room._pointer) == 3
     room.use_threads(1)

@@ -64,6 +64,6 @@ def write(path: Path, meta, tensors, kind=Kind.F32, arch="llama") -> Path:
     return path
 
 
-def tiny(path: Path, blocks=2, **changes) -> Path:
-    """A llama in float32 that llama.cpp loads: it wants as many rows as tokens."""
-    return write(path, metadata(blocks=blocks) | changes, weights(len(TOKENS), blocks))
+def tiny(path: Path, blocks=2, kind=Kind.F32, **changes) -> Path:
+    """A llama that llama.cpp loads: it wants as many rows as tokens."""
+    return write(path, metadata(blocks=blocks) | changes, weights(len(TOKENS), blocks), kind)

@@ -36,7 +36,7 @@ from superpose.engines.llamacpp_blend import Blender
 from superpose.engines.llamacpp_child import attempt
 from superpose.engines.llamacpp_file import GgufFile, cache_bytes, check, longest, own_scale
 from superpose.engines.llamacpp_lanes import CHUNK, FULL, Lanes
-from superpose.engines.llamacpp_library import VERSION, Model, system
+from superpose.engines.llamacpp_library import VERSION, Model, lays_out, system
 from superpose.engines.llamacpp_readout import Reader
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 from superpose.engines.pace import Pace
@@ -110,6 +110,8 @@ class LlamaEngine(Checked):
             self._lanes.release()
             self._lanes = Lanes(self._model, max_lanes, columns, size, exact, self._threads)
         says = f"weights as they are in the file ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
+        if not lays_out():
+            says += "; not laid out for AMX, with which it dies"
         self.info = replace(
             self.info,
             max_lanes=max_lanes,

@@ -47,6 +47,14 @@ def system() -> str:
     return words.decode()
 
 
+def lays_out() -> bool:
+    """Whether llama.cpp lays out quantised weights anew for the processor: Q4_0 files are a quarter faster by it.
+
+    Not with AMX, where its first decode of a Q4 file dies of a protection fault.
+    """
+    return "AMX" not in system()
+
+
 class Model:
     """Weights of a file, or its vocabulary only; freed with the object. Raises UnsupportedModel."""
 
@@ -54,8 +62,7 @@ class Model:
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only = vocabulary
         parameters.n_gpu_layers = 0
-        # Repacked weights save time, but with AMX llama.cpp's first decode of a Q4 model dies of a protection fault.
-        parameters.use_extra_bufts = False
+        parameters.use_extra_bufts = lays_out()
         _said.clear()
         self.pointer = llama_cpp.llama_model_load_from_file(bytes(path), parameters)
         if not self.pointer:
