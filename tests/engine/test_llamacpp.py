@@ -394,6 +394,8 @@ def test_a_file_is_tried_once_in_a_process_of_its_own(tmp_path, cached, monkeypa
     assert len(calls) == 1
     tiny(path, **{"general.name": "changed"})
     assert opened(path, tmp_path) == "" and len(calls) == 2
+    monkeypatch.setattr(llamacpp_child, "system", lambda: "CPU : AMX_INT8 = 1 | ")  # another computer's home, say
+    assert opened(path, tmp_path) == "" and len(calls) == 3
 
 
 def test_a_file_cut_short_anywhere_is_one_sentence(tmp_path, cached):

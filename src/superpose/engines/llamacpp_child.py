@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from superpose.engine import EngineError, Progress, UnsupportedModel
-from superpose.engines.llamacpp_library import VERSION, Context, Model
+from superpose.engines.llamacpp_library import VERSION, Context, Model, system
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 
 _LONGEST = 600  # seconds
@@ -25,12 +25,12 @@ _TEXT = "Ein Test: 12345 + 0.5  \n\n  naïve ½ 日本 🙂 <|im_end|></s>"
 
 
 def attempt(path: Path, cache: Path, progress: Progress) -> None:
-    """Nothing, if llama.cpp loads and decodes the file; this is remembered in `cache` until the file changes.
+    """Nothing, if llama.cpp loads and decodes the file; remembered in `cache` until file or processor changes.
 
     Raises UnsupportedModel with llama.cpp's reason.
     """
     status = path.stat()
-    key = f"{VERSION}\0{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    key = f"{VERSION}\0{system()}\0{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     seen = cache / "gguf" / "tried" / hashlib.sha256(key.encode()).hexdigest()
     if seen.is_file():
         return

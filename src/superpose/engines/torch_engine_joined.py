@@ -32,7 +32,7 @@ class Share(nn.Module):
         return part
 
 
-def places(model: nn.Module, wanted: Callable[[nn.Linear], bool] = lambda _: True) -> list[Place]:
+def linear_places(model: nn.Module, wanted: Callable[[nn.Linear], bool] = lambda _: True) -> list[Place]:
     """Where the model's plain linear layers are that are wanted."""
     return [(parent, name) for parent in model.modules() for name, child in parent.named_children()
             if type(child) is nn.Linear and wanted(child)]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from superpose.engines.torch_engine_joined import exchange, places
+from superpose.engines.torch_engine_joined import exchange, linear_places
 
 _BATCH = 8  # rows that the layout is chosen for
 
@@ -43,7 +43,7 @@ def lay_out(model: nn.Module) -> str:
 
     Those that read the same become one product, but on several devices, whose layers bring their inputs themselves.
     """
-    found = places(model)
+    found = linear_places(model)
     if found and _works(getattr(*found[0])):
         exchange(model, found, PackedLinear)
         return "packed together"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from superpose.engine import Tokenizer, UnsupportedModel
-from superpose.engines.torch_engine_joined import exchange, places
+from superpose.engines.torch_engine_joined import exchange, linear_places
 
 KINDS = ("int8", "int4")
 _GROUP = 32
@@ -67,7 +67,7 @@ def quantize(model: PreTrainedModel, kind: str, tokenizer: Tokenizer) -> str:
     check(kind, model.device)
     if model.dtype != torch.bfloat16:
         raise UnsupportedModel(f"{kind} weights go with bfloat16, not with {str(model.dtype).removeprefix('torch.')}")
-    found = places(model, lambda linear: not linear.in_features % _GROUP)
+    found = linear_places(model, lambda linear: not linear.in_features % _GROUP)
     if not found:
         raise UnsupportedModel("it has no linear layers that can be quantized")
     ids = np.array(tokenizer.encode(_TEXT)[:_TOKENS])
