@@ -1,20 +1,21 @@
-"""Speed of the llamacpp engine's step against llama.cpp's own loop on the same weights, threads and process.
+"""Speed of an engine's step against llama.cpp's own loop over as many sequences: same file, threads and process.
 
     python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 256] [--rounds 8] [--lanes 1 8 16] [--threads 1]
-                                  [--greedy] [--large]
+                                  [--engine torch] [--greedy] [--large]
 
-Theirs is `llama_decode` of a token and llama.cpp's own draw at the same temperature, or its greedy sampler, with its
-own defaults; ours feeds a mixture of five and answers with probabilities, entropies and a draw. A round is a run of
-each, which alternate every 16 steps, so that a noisy machine hits both, with as many threads each; ratios are medians
-over rounds, of wall time and of the processor's time, which says more with one thread on a busy machine. What ours does
-besides decoding does not grow with the layers: `--large` measures random weights of the shape of SmolLM2-1.7B. The last
-line is JSON.
+Theirs is `llama_decode` of a token a sequence and llama.cpp's own draw at the same temperature, or its greedy sampler,
+with its own defaults; ours, the llamacpp engine unless another is named, feeds a mixture of five a lane and answers
+with probabilities, entropies and a draw. A round is a run of each, which alternate every 16 steps, so that a noisy
+machine hits both, with as many threads each; ratios are medians over rounds, of wall time and of the processor's time,
+which says more with one thread on a busy machine. What ours does besides decoding does not grow with the layers:
+`--large` measures random weights of the shape of SmolLM2-1.7B. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -24,10 +25,11 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from superpose.engine import EngineOptions, Readout
-from superpose.engines.llamacpp import LlamaEngine, load
+from superpose.engine import EngineOptions, Readout, open_engine
+from superpose.engines.host import physical_cores
+from superpose.engines.llamacpp_library import Model
 from superpose.engines.pace import Pace
-from superpose.models import DEMO, resolve
+from superpose.models import DEMO, ModelFiles, resolve
 from superpose.types import Mixture
 
 USER = "What is 25 + 17? Explain how you add them, step by step, and give another example."
@@ -38,13 +40,13 @@ LARGE = {"block_count": 24, "embedding_length": 2048, "feed_forward_length": 819
 
 
 class Theirs:
-    """One sequence, token by token, as llama.cpp's simple example does it."""
+    """Some sequences, a token of each at a time, as llama.cpp's batched example does it."""
 
-    def __init__(self, engine: LlamaEngine, ids: list[int], threads: int, greedy: bool) -> None:
+    def __init__(self, model: Model, ids: list[int], lanes: int, threads: int, greedy: bool) -> None:
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx, parameters.n_batch = 2048, 512
+        parameters.n_ctx, parameters.n_seq_max, parameters.n_batch = 2048 * lanes, lanes, 512
         parameters.n_threads = parameters.n_threads_batch = threads
-        self._context = llama_cpp.llama_init_from_model(engine._model.pointer, parameters)
+        self._context = llama_cpp.llama_init_from_model(model.pointer, parameters)
         if greedy:
             samplers = [llama_cpp.llama_sampler_init_greedy()]
         else:
@@ -52,24 +54,41 @@ class Theirs:
         self._sampler = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         for sampler in samplers:
             llama_cpp.llama_sampler_chain_add(self._sampler, sampler)
-        self._token = (llama_cpp.llama_token * 1)()
-        self._ids = ids
+        self._ids, self._lanes = ids, lanes
+        self._batch = llama_cpp.llama_batch_init(max(len(ids), lanes), 0, 1)
 
     def start(self) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
-        prompt = (llama_cpp.llama_token * len(self._ids))(*self._ids)
-        llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(prompt, len(prompt)))
-        self._token[0] = llama_cpp.llama_sampler_sample(self._sampler, self._context, -1)
+        self._tokens, self._length = [], len(self._ids)
+        for lane in range(self._lanes):
+            last = self._length - 1
+            self._decode([(token, at, lane, at == last) for at, token in enumerate(self._ids)])
+            self._tokens.append(llama_cpp.llama_sampler_sample(self._sampler, self._context, -1))
 
     def step(self) -> None:
-        llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(self._token, 1))
-        self._token[0] = llama_cpp.llama_sampler_sample(self._sampler, self._context, -1)
+        self._decode([(token, self._length, lane, True) for lane, token in enumerate(self._tokens)])
+        self._length += 1
+        for lane in range(self._lanes):
+            self._tokens[lane] = llama_cpp.llama_sampler_sample(self._sampler, self._context, lane)
+
+    def close(self) -> None:
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_sampler_free(self._sampler)
+        llama_cpp.llama_free(self._context)
+
+    def _decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for at, (token, position, lane, wanted) in enumerate(rows):
+            batch.token[at], batch.pos[at], batch.logits[at] = token, position, wanted
+            batch.n_seq_id[at], batch.seq_id[at][0] = 1, lane
+        assert llama_cpp.llama_decode(self._context, batch) == 0
 
 
 class Ours:
     """Some lanes that think in mixtures of five."""
 
-    def __init__(self, engine: LlamaEngine, ids: list[int], lanes: int) -> None:
+    def __init__(self, engine: Any, ids: list[int], lanes: int) -> None:
         self._engine, self._ids = engine, np.array(ids, np.int32)
         self._lanes = [engine.open() for _ in range(lanes)]
 
@@ -133,34 +152,34 @@ def run(sides: tuple[Ours, Theirs], steps: int) -> np.ndarray:
     return spent / (steps // TURN * TURN)
 
 
-def measured(engine: LlamaEngine, options: argparse.Namespace) -> dict[str, Any]:
-    """All rounds of an engine."""
+def measured(files: ModelFiles, options: argparse.Namespace) -> dict[str, Any]:
+    """All rounds of a file."""
+    assert files.kind == "gguf" and files.path is not None, "llama.cpp reads .gguf files only"
+    engine: Any = open_engine(str(files.path), EngineOptions(engine=options.engine))
     ids = (engine.tokenizer.chat("", USER).token_ids * options.context)[: options.context]
-    threads = options.threads or engine._threads
-    engine._pace = Pace(threads, engine._use_threads, adapt=False)
-    engine._use_threads(threads)
-    theirs = Theirs(engine, ids, threads, options.greedy)
+    threads = options.threads or physical_cores() or os.cpu_count() or 1
+    engine._pace = Pace(threads, engine._pace._use, adapt=False)
+    engine._pace._use(threads)
+    model = Model(files.path)
     result = {
-        "model": engine.info.model, "parameters": engine.info.parameters, "numbers": engine.info.dtype,
-        "threads": threads, "context": len(ids),
+        "model": files.name, "parameters": engine.info.parameters, "numbers": engine.info.dtype,
+        "engine": engine.info.name, "threads": threads, "context": len(ids),
         "theirs": "greedy" if options.greedy else f"a draw at temperature {ASK.temperature}",
     }  # fmt: skip
     for lanes in options.lanes:
-        ours = Ours(engine, ids, lanes)
+        ours, theirs = Ours(engine, ids, lanes), Theirs(model, ids, lanes, threads, options.greedy)
         rounds = []
         for number in range(options.rounds):
             rounds.append(run((ours, theirs), options.steps))
             (mine, _), (peer, _) = rounds[-1]
-            print(
-                f"round {number + 1}, {lanes} lanes: {lanes / mine:.1f}/s, theirs one sequence {1 / peer:.1f}/s",
-                flush=True,
-            )
+            print(f"round {number + 1}, {lanes} lanes: {lanes / mine:.1f}/s, theirs {lanes / peer:.1f}/s", flush=True)
         ours.close()
+        theirs.close()
         (mine, mine_busy), (peer, peer_busy) = np.moveaxis(np.array(rounds), 0, -1)  # [rounds] each
         result[f"lanes_{lanes}"] = {
             "tokens_per_second": round(float(np.median(lanes / mine)), 1),
-            "vs_llama_cpp": round(float(np.median(lanes * peer / mine)), 3),
-            "vs_llama_cpp_busy": round(float(np.median(lanes * peer_busy / mine_busy)), 3),
+            "vs_llama_cpp": round(float(np.median(peer / mine)), 3),
+            "vs_llama_cpp_busy": round(float(np.median(peer_busy / mine_busy)), 3),
         }
     return result
 
@@ -173,6 +192,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=55, help="tokens of the prompt")
     parser.add_argument("--threads", type=int, help="default: one a physical core")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--engine", default="llamacpp", help="ours")
     parser.add_argument("--greedy", action="store_true", help="theirs takes the likeliest token instead of a draw")
     parser.add_argument("--large", action="store_true", help="1.7 billion random weights, the model's vocabulary")
     options = parser.parse_args()
@@ -182,7 +202,7 @@ def main() -> None:
         if options.large:
             assert files.path is not None, "the toy has no vocabulary to take"
             files = resolve(str(enlarged(files.path, Path(folder))))
-        print(json.dumps(measured(load(files, EngineOptions()), options)))
+        print(json.dumps(measured(files, options)))
 
 
 if __name__ == "__main__":
