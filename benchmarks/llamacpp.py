@@ -27,7 +27,7 @@ import numpy as np
 
 from superpose.engine import EngineOptions, Readout, open_engine
 from superpose.engines.host import physical_cores
-from superpose.engines.llamacpp_library import Model
+from superpose.engines.llamacpp_library import Model, system
 from superpose.engines.pace import Pace
 from superpose.models import DEMO, ModelFiles, resolve
 from superpose.types import Mixture
@@ -110,6 +110,7 @@ class Ours:
 def enlarged(path: Path, folder: Path) -> Path:
     """A .gguf with the vocabulary of another one's llama and random 4-bit weights of the large shape."""
     old, new = gguf.GGUFReader(path), gguf.GGUFWriter(folder / "large.gguf", "llama")
+    assert old.fields["general.architecture"].contents() == "llama", "its shape is named in another way"
     for key, field in old.fields.items():
         if not key.startswith(("GGUF.", "general.architecture")):
             kind, inner = field.types[0], field.types[1] if len(field.types) > 1 else None
@@ -160,7 +161,7 @@ def measured(files: ModelFiles, options: argparse.Namespace) -> dict[str, Any]:
     threads = options.threads or physical_cores() or os.cpu_count() or 1
     engine._pace = Pace(threads, engine._pace._use, adapt=False)
     engine._pace._use(threads)
-    model = Model(files.path)
+    model = Model(files.path, anew="AMX" not in system())  # its default, which with AMX it does not survive
     result = {
         "model": files.name, "parameters": engine.info.parameters, "numbers": engine.info.dtype,
         "engine": engine.info.name, "threads": threads, "context": len(ids),

@@ -71,7 +71,8 @@ class LlamaEngine(Checked):
         report("weights", 0, 0)
         tokenizer = LlamaTokenizer(file.path, file.meta["tokenizer.chat_template"])
         self.tokenizer: Tokenizer = tokenizer
-        self._model = Model(file.path)
+        anew = lays_out(file.kind)
+        self._model = Model(file.path, anew=anew)
         if reason := self._model.reason():
             raise UnsupportedModel(f"{label} ({file.arch}) cannot be driven by embeddings: {reason}")
         vocab = self._model.vocab
@@ -97,7 +98,7 @@ class LlamaEngine(Checked):
             eog_ids=tokenizer.eog_ids,
             end_marker=marker(tokenizer),
             invariance="none",
-            fingerprint=_digest(file.fingerprint(), VERSION, system(), self._threads, CHUNK),
+            fingerprint=_digest(file.fingerprint(), VERSION, system(), anew, self._threads, CHUNK),
             checks=(),
             parameters=self._model.parameters,
             embedding_scale=own_scale(file),
@@ -109,9 +110,8 @@ class LlamaEngine(Checked):
         if max_lanes < lanes:  # each takes room, open or not
             self._lanes.release()
             self._lanes = Lanes(self._model, max_lanes, columns, size, exact, self._threads)
-        says = f"weights as they are in the file ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
-        if not lays_out():
-            says += "; not laid out for AMX, with which it dies"
+        how = "laid out anew" if anew else "as they are in the file"
+        says = f"weights {how} ({file.kind}), driven by llama.cpp of llama-cpp-python {VERSION}"
         self.info = replace(
             self.info,
             max_lanes=max_lanes,

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from superpose.engine import EngineError, Progress, UnsupportedModel
-from superpose.engines.llamacpp_library import VERSION, Context, Model, system
+from superpose.engines.llamacpp_file import GgufFile
+from superpose.engines.llamacpp_library import VERSION, Context, Model, lays_out, system
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 
 _LONGEST = 600  # seconds
@@ -78,7 +79,7 @@ def main(path: Path) -> int:
         with contextlib.suppress(ValueError):  # which is an answer
             tokenizer.encode_template(_TEXT)
             tokenizer.encode(_TEXT)
-        model = Model(path)
+        model = Model(path, anew=lays_out(GgufFile(path).kind))
         if not model.reason():
             context = Context(model, 2, 32, 4, exact=False, threads=1)
             context.decode([0], [0], np.zeros(1, np.int32))

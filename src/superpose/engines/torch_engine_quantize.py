@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from superpose.engine import Tokenizer, UnsupportedModel
-from superpose.engines.torch_engine_joined import exchange, linear_places
+from superpose.engines.torch_engine_joined import linear_places
 
 KINDS = ("int8", "int4")
 _GROUP = 32
@@ -67,17 +67,16 @@ def quantize(model: PreTrainedModel, kind: str, tokenizer: Tokenizer) -> str:
     check(kind, model.device)
     if model.dtype != torch.bfloat16:
         raise UnsupportedModel(f"{kind} weights go with bfloat16, not with {str(model.dtype).removeprefix('torch.')}")
-    found = linear_places(model, lambda linear: not linear.in_features % _GROUP)
-    if not found:
+    places = linear_places(model, lambda linear: not linear.in_features % _GROUP)
+    if not places:
         raise UnsupportedModel("it has no linear layers that can be quantized")
     ids = np.array(tokenizer.encode(_TEXT)[:_TOKENS])
     before = _beliefs(model, ids)
     head = model.get_output_embeddings()
-
-    def made(linear: nn.Linear) -> QuantizedLinear:
-        return QuantizedLinear(linear, kind == "int4" and linear is not head and not linear.out_features % _TILE)
-
-    exchange(model, found, made)
+    for parent, name in places:  # one by one, so that a weight and its copy exist together only once
+        linear = getattr(parent, name)
+        few = kind == "int4" and linear is not head and not linear.out_features % _TILE
+        setattr(parent, name, QuantizedLinear(linear, few))
     after = _beliefs(model, ids)
     nats = float((before.exp() * (before - after)).sum(-1).mean())
     same = float((before.argmax(-1) == after.argmax(-1)).double().mean())
