@@ -47,9 +47,8 @@ def lay_out(model: nn.Module) -> str:
     if found and _works(getattr(*found[0])):
         exchange(model, found, PackedLinear)
         return "packed together"
-    if found and len({parameter.device for parameter in model.parameters()}) == 1:
-        return "joined" if exchange(model, found, lambda linear: linear) else "plain"
-    return "plain"
+    alone = len({parameter.device for parameter in model.parameters()}) == 1
+    return "joined" if found and alone and exchange(model, found, lambda linear: linear) else "plain"
 
 
 def _works(linear: nn.Linear) -> bool:
