@@ -13,8 +13,8 @@ from superpose.engines.llamacpp_file import Rows
 from superpose.types import FloatArray, IntArray, Mixture
 
 _SPAN = 2048  # tokens that are unpacked together
-_KNOWN = 4096  # rows that are kept
-_LARGE = 256 * 2**20  # bytes of a table that is not unpacked only to look for neighbours: seconds, for all runs
+_KNOWN = 4096  # rows of a large table that are kept
+_LARGE = 256 * 2**20  # bytes of a table that is not unpacked at load, nor to look for neighbours: seconds, for all runs
 _SHARE = 8  # of the vocabulary: a sum of one part in so many is large
 
 
@@ -23,16 +23,17 @@ class Blender:
 
     def __init__(self, rows: Rows, vocab: int) -> None:
         self._rows, self._vocab, self.width, self.scale = rows, vocab, rows.width, 1.0
+        self._table: FloatArray | None = None
+        source: Rows | FloatArray = rows if self._is_far() else self._unpacked()
         spans = [slice(at, min(at + _SPAN, vocab)) for at in range(0, vocab, _SPAN)]
-        self._norms: FloatArray = np.concatenate([np.linalg.norm(rows[span], axis=1) for span in spans])
+        self._norms: FloatArray = np.concatenate([np.linalg.norm(source[span], axis=1) for span in spans])
         squares = self._norms.astype(np.float64) ** 2
         self._units = Units(float(self._norms.mean(dtype=np.float64)), float(np.sqrt(squares.mean() / self.width)))
-        self._table: FloatArray | None = None
         self._known: dict[int, FloatArray] = {}
         self._last: tuple[list[Mixture], FloatArray] = [], np.zeros((0, rows.width), np.float32)
 
     def held(self) -> int:
-        """Bytes of the unpacked table, which the first product makes."""
+        """Bytes of the unpacked table: of a large one only once a product has made it."""
         return self._table.nbytes if self._table is not None else 0
 
     def fed(self, inputs: Sequence[Mixture]) -> FloatArray:
@@ -44,22 +45,20 @@ class Blender:
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
-        ratios: FloatArray = np.linalg.norm(self._mixtures(inputs), axis=1) / np.float32(self._units.length)
-        return ratios
+        lengths = [np.linalg.norm(mixed) for mixed in self._mixtures(inputs)]
+        return np.array(lengths, np.float32) / np.float32(self._units.length)
 
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:
         """The tokens at the smallest angles to a blend, nearest first; none of a table that is too large to unpack."""
-        if self._table is None and 4 * self._vocab * self.width > _LARGE:
+        if self._is_far():
             return []
         return nearest(self._mixtures([mixture])[0], self._unpacked(), self._norms, count)
 
     def _mixtures(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Blends [n, width]. Those of the last call are kept: a mixture is first measured, then fed."""
-        places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
-        if any(id(mixture) not in places for mixture in inputs):
+        if list(map(id, inputs)) != list(map(id, self._last[0])):
             self._last = list(inputs), self._mixed(inputs)
-            return self._last[1]
-        return self._last[1][[places[id(mixture)] for mixture in inputs]]
+        return self._last[1]
 
     def _mixed(self, inputs: Sequence[Mixture]) -> FloatArray:
         few = [mixture.ids for mixture in inputs if not self._is_large(mixture)]
@@ -86,6 +85,10 @@ class Blender:
                 missing = list(set(wanted))
             known.update(zip(missing, self._rows[np.array(missing)], strict=True))
         return np.array([known[token] for token in wanted])
+
+    def _is_far(self) -> bool:
+        """Whether the table is still packed, and too large to unpack without need."""
+        return self._table is None and 4 * self._vocab * self.width > _LARGE
 
     def _is_large(self, mixture: Mixture) -> bool:
         return mixture.combine == "sum" and len(mixture.ids) > max(_SPAN, self._vocab // _SHARE)

@@ -21,6 +21,7 @@ FEW, MANY = 256, 4096  # how many candidates are tried before a whole vocabulary
 COLDEST, HOTTEST = 1e-6, 1e6  # below the coldest temperature a draw is greedy
 NEVER = -1e30  # stands for -inf: probability 0 at any temperature, and 0 times it is 0, not NaN
 BLOCK = 256  # tokens that a draw adds up together
+_PLAIN = Sampling()
 
 
 class Sums(NamedTuple):
@@ -90,7 +91,7 @@ def _finish(ask: Readout, ids: IntArray, scores: Float64Array, sums: Sums, vocab
     keep = min(ask.support or vocabulary, vocabulary)
     if ask.mass > 0:
         keep = max(keep, min(int(np.searchsorted(cumulative, ask.mass)) + 1, vocabulary))
-    filtered = ask.filters != Sampling()
+    filtered = ask.filters != _PLAIN
     prefix = _prefix(ask.filters, probs, cumulative, vocabulary) if filtered else 0
     if len(ids) < min(max(keep, prefix), vocabulary):
         return None
