@@ -79,7 +79,8 @@ class LlamaEngine(Checked):
         report("embeddings", 0, 0)
         self._blender = Blender(file.rows("token_embd.weight"), vocab)
         self._reader = Reader(vocab)
-        self._last: FloatArray = np.zeros((0, vocab), np.float32)
+        self._none: FloatArray = np.zeros((0, vocab), np.float32)
+        self._last = self._none  # logits in llama.cpp's memory, which the next pass may free
         exact = file.kind == "F32"  # then keys and values are kept in float32 too, else in float16
         size, columns = cache_bytes(file, 4 if exact else 2), max(context, POSITIONS)
         self._lanes = Lanes(self._model, lanes, columns, size, exact, self._threads)
@@ -107,6 +108,7 @@ class LlamaEngine(Checked):
         trial = Trial(label, vocab, exact, self._alone)
         report("self-check", 1, 2)
         found = trial.run(self)
+        self._last = self._none
         if max_lanes < lanes:  # each takes room, open or not
             self._lanes.release()
             self._lanes = Lanes(self._model, max_lanes, columns, size, exact, self._threads)
@@ -144,7 +146,7 @@ class LlamaEngine(Checked):
         Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
         """
         self._admit(lane, inputs, ask)
-        start = self.length(lane)
+        start, self._last = self.length(lane), self._none
         with self._kept([lane]):
             self._lanes.reach(start + len(inputs))
             for at in range(0, len(inputs), CHUNK):
@@ -177,6 +179,7 @@ class LlamaEngine(Checked):
             self._admit(lane, [mixture], ask)
         if not lanes:
             return []
+        self._last = self._none
         with self._kept(lanes):
             self._lanes.reach(max(self.length(lane) for lane in lanes) + 1)
             fed = self._blender.fed(inputs)

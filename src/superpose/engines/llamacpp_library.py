@@ -134,14 +134,14 @@ class Context:
         self.lanes, self.vocab = lanes, model.vocab
         self.length = int(llama_cpp.llama_n_ctx_seq(self._pointer))
         self._batch = _Batch(self.chunk, model.width)
-        self._logits = np.empty((self._outputs, self.vocab), np.float32)
-        self._outputs_of = ctypes.c_float * self._logits.size
+        self._outputs_of = ctypes.c_float * (self._outputs * self.vocab)
 
     def decode(
         self, lanes: Sequence[int], starts: Sequence[int], fed: IntArray | FloatArray, outputs: int = 1
     ) -> FloatArray:
-        """Logits [n, vocab] float32 after `fed`, a row to each of n lanes or many to a single one, until the next call.
+        """Logits [n, vocab] float32 after `fed`, a row to each of n lanes or many to a single one.
 
+        They are llama.cpp's own memory: gone with the next decode, and not to be touched once the context is closed.
         `fed` is token ids [m] or embeddings [m, width]; `starts` are the positions of the first row of each lane, and
         of a single lane the last `outputs` rows are answered. Raises EngineError, after which a part may be fed.
         """
@@ -162,11 +162,8 @@ class Context:
         pointer = llama_cpp.llama_get_logits(self._pointer) if said == 0 else None
         if not pointer:
             raise EngineError(f"llama.cpp failed with {said}: {complaint()}")
-        logits = self._logits[:answered]
-        # Copied, for it is written over; by numpy, which is twice as fast as memmove with what other cores wrote.
         given: Any = self._outputs_of.from_address(ctypes.addressof(pointer.contents))
-        logits[:] = np.frombuffer(given, np.float32, logits.size).reshape(logits.shape)
-        return logits
+        return np.frombuffer(given, np.float32, answered * self.vocab).reshape(answered, self.vocab)
 
     def use_threads(self, count: int) -> None:
         """Decodes with so many threads from now on."""

@@ -13,6 +13,7 @@ from superpose.types import Distribution, FloatArray, IntArray
 
 # How far below the highest logit the likeliest tokens are looked for, until enough are found.
 _NEAR = np.float32(8), np.float32(16), np.float32(np.inf)
+_MANY = 512  # more than these are worth a pass that finds the likeliest, before they are sorted
 
 
 class Reader:
@@ -100,9 +101,10 @@ def _likeliest(row: FloatArray, highest: np.float32, count: int) -> IntArray:
         tried = (np.flatnonzero(row >= highest - span) for span in _NEAR)
         near = next(ids for ids in tried if len(ids) >= count)
         values = row[near]
-        edge = len(near) - count
-        kept = values >= np.partition(values, edge)[edge]
-        near, values = near[kept], values[kept]
+        if len(near) > _MANY:
+            edge = len(near) - count
+            kept = values >= np.partition(values, edge)[edge]
+            near, values = near[kept], values[kept]
         return np.asarray(near[np.argsort(-values, kind="stable")[:count]], np.int32)
     # Whole numbers are sorted several times as fast: the bits of what a logit lacks, and the id behind them.
     # Subtracted from 0, for -0 has the bits of the lowest whole number.
