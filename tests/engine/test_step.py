@@ -115,7 +115,7 @@ def test_a_full_lane_that_waits_is_not_harmed(build, engine_of):
     rows = engine._slots.row
 
     def cells():
-        return [stored[rows[full], :, :64].clone() for stored in engine._slots._buffers()]
+        return [stored[rows[full], :, :64].clone() for stored in engine._slots.buffers()]
 
     before = cells()
     for _ in range(3):  # three lanes in a step of four rows

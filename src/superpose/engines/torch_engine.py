@@ -35,10 +35,10 @@ from superpose.engines.checked import Checked
 from superpose.engines.pace import Pace
 from superpose.engines.readout import answers, check_ask
 from superpose.engines.torch_engine_blend import Blender
-from superpose.engines.torch_engine_cache import BUCKET, Slots
+from superpose.engines.torch_engine_cache import BUCKET, Masks, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
 from superpose.engines.torch_engine_gguf import to_folder
-from superpose.engines.torch_engine_linear import lay_out
+from superpose.engines.torch_engine_linear import lay_out, packed
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_quantize import quantize
@@ -80,7 +80,6 @@ class TorchEngine(Checked):
         # transformers is renaming it, and warns where the old word is used
         self._cache_word = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._slots = Slots(model.config.get_text_config(decoder=True), lanes, columns)
-        self._steps = Steps(self._forward, self._slots, self._device, lanes)
         self._opened = 0
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
@@ -89,6 +88,7 @@ class TorchEngine(Checked):
             lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
             layout = quantized or lay_out(model)
+            self._steps = Steps(self._forward, self._slots, self._device, lanes, packed(model))
             empty_cache(self._device)  # of the weights as they were
             self._slots.attend(model)
             self._weights = held(model)
@@ -159,7 +159,7 @@ class TorchEngine(Checked):
                 fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blended(part)
                 self._slots.plan(lane, start + at, len(part))
                 positions = torch.arange(start + at, start + at + len(part), device=self._device)
-                logits = self._forward(fed[None], positions[None])
+                logits = self._forward(fed[None], positions[None], self._slots.masks(positions[None], self._dtype))
             answer = read(logits, [ask])[0]
         self._slots.length[lane] = start + len(inputs)
         self._last = logits, [0]
@@ -272,12 +272,12 @@ class TorchEngine(Checked):
     def _blended(self, inputs: Sequence[Mixture]) -> Tensor:
         return self._blender.mixtures(inputs).to(self._dtype)  # the one cast
 
-    def _forward(self, fed: Tensor, positions: Tensor) -> Tensor:
+    def _forward(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
         """Logits [n, vocab] after `fed` [n, T, width] at `positions` [n, T] of the rows that were planned."""
         logits: Tensor = self._model(
             inputs_embeds=fed,
             position_ids=positions,
-            attention_mask=self._slots.masks(positions, self._dtype),
+            attention_mask=masks,
             use_cache=True,
             logits_to_keep=1,
             **{self._cache_word: self._slots.cache},

@@ -7,7 +7,8 @@ sliding and chunked ones too, are stored at full length and masked, so that cutt
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +23,9 @@ from superpose.engines.torch_engine_memory import free_bytes
 ATTENTION = "superpose"  # the name under which `attention` is registered with transformers
 BUCKET = 64  # the columns seen are rounded up to this: odd lengths round differently and are slower
 FIRST_COLUMNS = 256
+
+
+Masks = Tensor | dict[str, Tensor]  # [n, 1, T, kv], or one a kind of layer
 
 
 class Plan:
@@ -128,7 +132,7 @@ class Slots:
     def copy(self, source: int, target: int, upto: int) -> None:
         """Makes the first `upto` columns of a lane those of another's too."""
         self._reserve(upto)
-        for stored in self._buffers():
+        for stored in self.buffers():
             stored[self.row[target], :, :upto] = stored[self.row[source], :, :upto]
         self.length[target] = upto
 
@@ -148,7 +152,7 @@ class Slots:
 
         A masked column still counts with weight 0, and 0 times NaN is NaN.
         """
-        for stored in self._buffers():
+        for stored in self.buffers():
             for lane in lanes:
                 stored[self.row[lane], :, self.length[lane] :] = 0
 
@@ -176,7 +180,7 @@ class Slots:
         here, own = self.row[lane], slice(self.length[lane])
         other = slice(0 if holder is None else self.length[holder])
         # All that needs memory comes first: running out of it half-way would leave a lane in two halves.
-        kept = [(stored, stored[row, :, other].clone()) for stored in self._buffers()]
+        kept = [(stored, stored[row, :, other].clone()) for stored in self.buffers()]
         for stored, columns in kept:
             stored[row, :, own] = stored[here, :, own]
             stored[here, :, other] = columns
@@ -209,19 +213,43 @@ class Slots:
         plan.rows = slice(first, first + len(columns))
         self._reserve(max(plan.kv, max(columns) + 1), first + len(columns))
         if padded:
-            self._buffers()  # now, for what is captured must not move
+            self.buffers()  # now, for what is captured must not move
         return columns
 
     def write(self, rows: Tensor, columns: Tensor) -> None:
         """Makes the planned step write these columns [n] of these rows [n]."""
         self._plan.scatter = rows, columns
 
+    def uniform(self) -> bool:
+        """Whether all rows of the planned step see equally many columns."""
+        return len(self._plan.groups) == 1
+
+    def bounds(self) -> list[Tensor]:
+        """Where the planned step reads and writes, in tensors: rows, columns seen and written, rows and columns [n]."""
+        plan = self._plan
+        written = plan.columns or slice(0, 0)
+        numbers = torch.tensor([plan.rows.start, plan.rows.stop, plan.kv, written.start, written.stop])
+        return [*numbers.unbind(), *(plan.scatter or ())]
+
+    @contextmanager
+    def bounded(self, bounds: Sequence[Any]) -> Iterator[None]:
+        """Makes layers find the bounds of the planned step in these tensors, of which a recording takes note."""
+        plan = self._plan
+        kept = plan.rows, plan.kv, plan.columns, plan.scatter
+        first, last, plan.kv, start, stop, *scatter = bounds
+        plan.rows, plan.scatter = slice(first, last), (scatter[0], scatter[1])
+        plan.columns = plan.columns and slice(start, stop)
+        try:
+            yield
+        finally:
+            plan.rows, plan.kv, plan.columns, plan.scatter = kept
+
     def shape(self) -> tuple[object, ...]:
         """What of a planned step is not in tensors, and where it reads: another one is another program."""
         plan = self._plan
         return plan.rows.start, plan.rows.stop, plan.kv, plan.capacity
 
-    def masks(self, positions: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    def masks(self, positions: Tensor, dtype: torch.dtype) -> Masks:
         """What is added to the scores of queries at `positions` [n, T]: [n, 1, T, kv], or one a kind of layer.
 
         Models with one kind of layer break on a dict; those with several would take one tensor for all of them.
@@ -272,7 +300,7 @@ class Slots:
         rows, columns = self._plan.capacity
         return rows * columns + (free_bytes(self._device) or sys.maxsize) // self._cell
 
-    def _buffers(self) -> list[Tensor]:
+    def buffers(self) -> list[Tensor]:
         """Keys and values of all layers, with room for what was reserved."""
         for layer in self._layers:
             layer.grow()

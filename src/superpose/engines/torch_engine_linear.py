@@ -6,11 +6,15 @@ prefills, and unlike it the same bits for any number of rows. In bfloat16 it sav
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from superpose.engines.torch_engine_joined import exchange, linear_places
 
+jit: Any = torch.jit  # is not typed
 _BATCH = 8  # rows that the layout is chosen for
 
 
@@ -33,8 +37,25 @@ class PackedLinear(nn.Module):
         return self._product(x)
 
     def _product(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        if jit.is_tracing():  # which cannot take note of an empty list of numbers
+            y: Tensor = _noted().product(x, self.packed, self.bias)
+        else:
+            y = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return y
+
+
+@cache
+def _noted() -> Any:
+    """The product as a function of a program."""
+    return jit.CompilationUnit(
+        "def product(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:\n"
+        "    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, 'none', [], '')\n"
+    )
+
+
+def packed(model: nn.Module) -> list[Tensor]:
+    """The packed weights of a model."""
+    return [module.packed for module in model.modules() if isinstance(module, PackedLinear)]
 
 
 @torch.inference_mode()

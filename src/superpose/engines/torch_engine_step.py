@@ -19,8 +19,8 @@ from superpose.engines.readout import FEW
 from superpose.engines.torch_engine_cache import Slots
 from superpose.engines.torch_engine_memory import ran_out
 from superpose.engines.torch_engine_readout import Asked, Rows, measure, shortlist
+from superpose.engines.torch_engine_recorded import Forward, Recorded
 
-Forward = Callable[[Tensor, Tensor], Tensor]  # logits [n, vocab] of embeddings [n, 1, width] at positions [n, 1]
 _WARM_UPS = 3
 
 
@@ -47,9 +47,12 @@ class Seen(NamedTuple):
 class Steps:
     """Runs steps of the lanes of some slots."""
 
-    def __init__(self, forward: Forward, slots: Slots, device: torch.device, lanes: int) -> None:
+    def __init__(
+        self, forward: Forward, slots: Slots, device: torch.device, lanes: int, opaque: Sequence[Tensor]
+    ) -> None:
         self._forward, self._slots, self._device, self._lanes = forward, slots, device, lanes
         self.padded = device.type == "cuda"
+        self._recorded = Recorded(forward, slots, opaque) if device.type == "cpu" else None
         self._held: dict[int, Held] = {}  # by the rows of a step
         self._graphs = Graphs(device) if self.padded else None
 
@@ -71,14 +74,16 @@ class Steps:
     def compute(self, held: Held) -> Seen:
         """The step that was planned, of tensors only; with a shortlist where its length is not to be awaited."""
         self._slots.write(held.rows, held.columns)
-        logits = self._forward(held.fed[:, None], held.columns[:, None])
+        forward, positions = self._recorded or self._forward, held.columns[:, None]
+        logits = forward(held.fed[:, None], positions, self._slots.masks(positions, held.fed.dtype))
         scores, numbers = measure(logits, Asked(held.u, held.temperature, held.cold))
         ready = shortlist(scores, numbers, min(FEW, scores.shape[1])) if self.padded else None
         return Seen(logits, scores, numbers, ready)
 
     def words(self) -> tuple[str, ...]:
         """How steps run, for the self-check."""
-        return self._graphs.words() if self._graphs else ()
+        how = self._graphs or self._recorded
+        return how.words() if how else ()
 
     def _fill(self, columns: list[int], fed: Tensor, asks: Sequence[Readout]) -> Held:
         """Writes what a step takes to where it is read; rows behind the lanes are fed zeros."""
