@@ -1,8 +1,12 @@
 """A step as one function of tensors: padded to few shapes, without a word to the host, and replayed from a trace.
 
 No GPU is needed: what a CUDA graph demands of a step is shown on a CPU by tracing it into a program in which all that
-is not a tensor is frozen, and by running that program in its place.
+is not a tensor is frozen, and by running that program in its place. On a CPU itself steps are recorded programs: with
+the same bits, never a frozen choice, and nothing that outlives the engine.
 """
+
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -131,3 +135,139 @@ def test_a_step_that_asks_the_host_is_found_out_and_runs_uncaptured(build, engin
     agree(told(engine), told(engine_of(build("qwen2"), context=400)))
     assert "steps run as CUDA graphs: no, one operation at a time (" in engine._steps.words()[0]
     assert len(traced) == 1
+
+
+# Recorded programs
+
+YES = "steps run as recorded programs: yes, with the same bits"
+
+
+def plainly(engine):
+    """The engine with steps of one operation at a time."""
+    engine._steps._recorded = None
+    return engine
+
+
+def counted(engine):
+    """How often the model itself is called from now on."""
+    calls = []
+    engine._model.register_forward_pre_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def same(one, other):
+    for (logits, belief), (expected, wanted) in zip(one, other, strict=True):
+        assert np.array_equal(logits, expected)
+        assert belief.ids.tolist() == wanted.ids.tolist() and belief.drawn == wanted.drawn
+
+
+def test_programs_give_the_same_bits_for_lanes_that_come_wait_grow_and_go(name, build, engine_of):
+    engine = engine_of(build(name), context=400)
+    assert engine.info.checks[-1] == YES
+    same(told(engine), told(plainly(engine_of(build(name), context=400))))
+    assert engine._steps.words() == (YES,)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_the_model_itself_runs_only_once_for_so_many_columns(lanes, build, engine_of):
+    engine = engine_of(build("qwen2"), context=400)
+    opened = [engine.open() for _ in range(lanes)]
+    for lane in opened:
+        engine.prefill(lane, tokens(lane, 100), ASKS[0])
+    calls = counted(engine)
+    engine._steps._recorded._proved.clear()
+    for _ in range(2):
+        for step in range(60):  # over 128 and 192 columns
+            engine.step(opened, [Mixture.token(step)] * lanes, ASKS[:1] * lanes)
+        for lane in opened:
+            engine.rollback(lane, 100)
+    assert len(calls) == 2
+
+
+def test_a_lane_may_begin_with_a_step(build, engine_of):
+    found = []
+    for engine in (engine_of(build("qwen2")), plainly(engine_of(build("qwen2")))):
+        lane = engine.open()
+        for step in range(3):
+            engine.step([lane], [Mixture.token(5 + step)], ASKS[:1])
+            found.append(engine.logits())
+        if engine._steps._recorded is not None:
+            assert engine._steps.words() == (YES,)
+    assert np.array_equal(found[:3], found[3:])
+
+
+def test_numbers_that_are_none_end_no_recording(build, engine_of):
+    engine = engine_of(build("qwen2"))
+    lane = engine.open()
+    engine.prefill(lane, tokens(0, 60), ASKS[0])
+    engine._blender.mixtures = lambda given: torch.full((len(given), engine.info.width), torch.nan)
+    for _ in range(8):  # beyond the columns that were proved
+        with pytest.raises(Exception, match="not finite"):
+            engine.step([lane], [Mixture.token(5)], ASKS[:1])
+        engine._slots.length[lane] += 1
+    assert engine._steps.words() == (YES,)
+
+
+CHOICES = {
+    "a branch": lambda x: 2 * x if float(x.sum()) > 0 else x,
+    "as many as there are": lambda x: x + 0 * len((x > 0.5).nonzero()),
+    "a mask": lambda x: x + 0 * x[x > 0.5].sum(),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_a_model_that_decides_by_numbers_is_not_recorded(choice, build, engine_of):
+    found = []
+    for plain in (False, True):
+        model = build("qwen2")
+        inner = model.model.norm.forward
+        model.model.norm.forward = lambda x, inner=inner: choice(inner(x))
+        engine = engine_of(model, context=400)
+        says = engine.info.checks[-1]
+        assert says.startswith("steps run as recorded programs: no, one operation at a time (what it does depends on")
+        found.append(told(plainly(engine) if plain else engine))
+    same(*found)
+
+
+def test_a_recording_that_gives_other_bits_is_not_used(build, engine_of, monkeypatch):
+    engine = engine_of(build("qwen2"), context=400)
+    own = engine._steps._recorded._run
+    monkeypatch.setattr(engine._steps._recorded, "_run", lambda given: own(given) * (1 + 1e-6))
+    engine._steps._recorded._proved.clear()
+    same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
+    assert "no, one operation at a time (a recording gave other bits)" in engine._steps.words()[0]
+
+
+def test_a_program_that_fails_gives_way_to_the_pass_itself(build, engine_of):
+    engine = engine_of(build("qwen2"), context=400)
+    engine._steps._recorded._opaque.append(torch.zeros(1))  # one more than there were
+    same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
+    assert "no, one operation at a time" in engine._steps.words()[0]
+
+
+def test_memory_that_ran_out_is_no_fault_of_the_recording(build, engine_of, monkeypatch):
+    engine = engine_of(build("qwen2"))
+
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    lane = engine.open()
+    engine.prefill(lane, tokens(0, 5), ASKS[0])
+    with monkeypatch.context() as during:
+        during.setattr(engine._steps._recorded, "_run", full)
+        with pytest.raises(Exception, match="memory of cpu is used up"):
+            engine.step([lane], [Mixture.token(5)], ASKS[:1])
+    engine.step([lane], [Mixture.token(5)], ASKS[:1])
+    assert engine._steps.words() == (YES,)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_weights_are_freed_with_the_engine(kind, build, engine_of):
+    model = build("qwen2").to(getattr(torch, kind))
+    weights = [weakref.ref(parameter) for parameter in model.parameters()]
+    engine = engine_of(model)
+    assert engine.info.checks[-1] == YES
+    engine.release()
+    del engine, model
+    gc.collect()
+    assert not [weight for weight in weights if weight() is not None]

@@ -13,14 +13,13 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
+from superpose.engines.torch_engine_attention import ATTENTION, Group
 from superpose.engines.torch_engine_memory import free_bytes
 
-ATTENTION = "superpose"  # the name under which `attention` is registered with transformers
 BUCKET = 64  # the columns seen are rounded up to this: odd lengths round differently and are slower
 FIRST_COLUMNS = 256
 
@@ -33,7 +32,7 @@ class Plan:
 
     rows = slice(0, 0)  # of this pass
     kv = 0  # columns seen
-    groups: tuple[tuple[slice, int], ...] = ()  # neighbouring rows of a step, and the columns each of them sees
+    groups: list[Group] | Tensor = []  # of a step  # noqa: RUF012  # replaced, never changed
     columns: slice | None = None  # written by a pass over one row
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
@@ -191,7 +190,7 @@ class Slots:
     def plan(self, lane: int, start: int, count: int) -> None:
         """Prepares a pass that writes `count` columns of one lane, from `start` on; every layer now follows it."""
         plan, row = self._plan, self.row[lane]
-        plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), ()
+        plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), []
         plan.columns = slice(start, start + count)
         self._reserve(plan.kv)
 
@@ -209,7 +208,7 @@ class Slots:
             columns += [lengths.get(row, 0) for row in range(first + len(lanes), first + size)]
             plan.kv = min(max(FIRST_COLUMNS, 1 << (plan.kv - 1).bit_length()), self._limit[1])
         plan.columns = slice(columns[0], columns[0] + 1) if not padded and len(columns) == 1 else None
-        plan.groups = () if padded else _groups([_ceil(column + 1) for column in columns])
+        plan.groups = [(0, size, plan.kv)] if padded else _groups([_ceil(column + 1) for column in columns])
         plan.rows = slice(first, first + len(columns))
         self._reserve(max(plan.kv, max(columns) + 1), first + len(columns))
         if padded:
@@ -220,29 +219,25 @@ class Slots:
         """Makes the planned step write these columns [n] of these rows [n]."""
         self._plan.scatter = rows, columns
 
-    def uniform(self) -> bool:
-        """Whether all rows of the planned step see equally many columns."""
-        return len(self._plan.groups) == 1
-
     def bounds(self) -> list[Tensor]:
-        """Where the planned step reads and writes, in tensors: rows, columns seen and written, rows and columns [n]."""
+        """The planned step in tensors: rows and columns seen, columns written, groups [g, 3], rows and columns [n]."""
         plan = self._plan
         written = plan.columns or slice(0, 0)
         numbers = torch.tensor([plan.rows.start, plan.rows.stop, plan.kv, written.start, written.stop])
-        return [*numbers.unbind(), *(plan.scatter or ())]
+        return [*numbers.unbind(), torch.as_tensor(plan.groups), *(plan.scatter or ())]
 
     @contextmanager
     def bounded(self, bounds: Sequence[Any]) -> Iterator[None]:
-        """Makes layers find the bounds of the planned step in these tensors, of which a recording takes note."""
+        """Makes layers find the planned step in these `bounds`, of which a recording takes note."""
         plan = self._plan
-        kept = plan.rows, plan.kv, plan.columns, plan.scatter
-        first, last, plan.kv, start, stop, *scatter = bounds
+        kept = plan.rows, plan.kv, plan.columns, plan.groups, plan.scatter
+        first, last, plan.kv, start, stop, plan.groups, *scatter = bounds
         plan.rows, plan.scatter = slice(first, last), (scatter[0], scatter[1])
         plan.columns = plan.columns and slice(start, stop)
         try:
             yield
         finally:
-            plan.rows, plan.kv, plan.columns, plan.scatter = kept
+            plan.rows, plan.kv, plan.columns, plan.groups, plan.scatter = kept
 
     def shape(self) -> tuple[object, ...]:
         """What of a planned step is not in tensors, and where it reads: another one is another program."""
@@ -307,80 +302,13 @@ class Slots:
         return [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
 
 
-def attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
-) -> tuple[Tensor, None]:
-    """Masked attention [n, T, heads, d] of `query` [n, heads, T, d] over `key`, `value` [n, heads_kv, kv, d].
-
-    In a step on a CPU each row sees as many columns as alone, whatever its neighbours hold: a long lane does not slow
-    the others, nor does it change their last bits, as masked columns do in some kernels.
-    """
-    plan: Any = module.superpose_plan
-    groups = plan.groups
-    if len(groups) < 2:
-        return _attend(query, key, value, attention_mask, **options), None
-    parts = [
-        _attend(query[rows], key[rows, :, :kv], value[rows, :, :kv], attention_mask[rows, ..., :kv], **options)
-        for rows, kv in groups
-    ]
-    return torch.cat(parts), None
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    *,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    position_bias: Tensor | None = None,
-    **_: Any,
-) -> Tensor:
-    """`attention` of rows that all see `kv` columns.
-
-    Query heads that share a key are packed, so that keys are never repeated in memory: side by side as if they
-    were positions in a step, and with the heads as the batch in a prefill, which is over one row.
-    """
-    n, heads, steps, d = query.shape
-    heads_kv = key.shape[1]
-    group = heads // heads_kv
-    if position_bias is not None:
-        raise ValueError("its attention adds position biases")
-    if softcap is not None or s_aux is not None:
-        scores = query.reshape(n, heads_kv, group * steps, d) @ key.transpose(2, 3)
-        scores = scores.view(n, heads, steps, -1) * (d**-0.5 if scaling is None else scaling)
-        if softcap is not None:
-            scores = torch.tanh(scores / softcap) * softcap
-        scores = scores + mask
-        if s_aux is not None:  # a sink a head: takes its share of attention and gives nothing
-            scores = torch.cat([scores, s_aux.view(1, heads, 1, 1).expand(n, heads, steps, 1)], dim=-1)
-        shares = scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]].to(value.dtype)
-        mixed = shares.view(n, heads_kv, group * steps, -1) @ value
-    elif steps == 1:
-        packed = query.reshape(n, heads_kv, group, d)
-        if group % 2 and query.device.type == "cpu":
-            # The CPU kernel's buffers are aligned for an even number of queries only, and MKL rounds by alignment:
-            # without this a lane's last bits would depend on how many others there are.
-            packed = pad(packed, (0, 0, 0, 1))
-        mixed = scaled_dot_product_attention(packed, key, value, mask, scale=scaling)[:, :, :group]
-    elif n == 1:
-        packed = query.reshape(heads_kv, group, steps, d)
-        key, value = (shared[0, :, None].expand(-1, group, -1, -1) for shared in (key, value))
-        mixed = scaled_dot_product_attention(packed, key, value, mask, scale=scaling)
-    else:
-        raise ValueError("a pass is one step of many rows, or many steps of one row")
-    return mixed.reshape(n, heads, steps, -1).transpose(1, 2)
-
-
-def _groups(columns: Sequence[int]) -> tuple[tuple[slice, int], ...]:
+def _groups(columns: Sequence[int]) -> list[Group]:
     """Neighbouring rows that see equally many `columns`, and how many."""
     found, end = [], 0
     for seen, rows in groupby(columns):
         first, end = end, end + len(list(rows))
-        found.append((slice(first, end), seen))
-    return tuple(found)
+        found.append((first, end, seen))
+    return found
 
 
 def _grown(stored: Tensor, rows: int, columns: int) -> Tensor:
@@ -392,6 +320,3 @@ def _grown(stored: Tensor, rows: int, columns: int) -> Tensor:
 
 def _ceil(columns: int) -> int:
     return -(-columns // BUCKET) * BUCKET
-
-
-AttentionInterface.register(ATTENTION, attention)

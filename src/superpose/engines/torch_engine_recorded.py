@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from superpose.engines.torch_engine_cache import Masks, Slots
 from superpose.engines.torch_engine_memory import ran_out
 
 jit: Any = torch.jit  # is not typed
+compiler: Any = torch._C
 # Logits [n, vocab] of embeddings [n, 1, width] at positions [n, 1] under masks
 Forward = Callable[[Tensor, Tensor, Masks], Tensor]
 
@@ -31,33 +32,20 @@ class Recorded:
     def __init__(self, forward: Forward, slots: Slots, opaque: Sequence[Tensor]) -> None:
         self._forward, self._slots, self._opaque = forward, slots, list(opaque)
         self._programs: dict[bool, Any] = {}  # one for a lane alone and one for several, which may be other operations
-        self._proved: set[tuple[int, int]] = set()  # rows and columns seen of the steps that gave the same bits
+        self._proved: set[tuple[bool, int]] = set()  # which of them, and the columns seen by a step it was right about
         self._broken = ""
 
     def __call__(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
         """Logits [n, vocab] of the step that was planned."""
-        if self._broken or not self._slots.uniform():
-            return self._forward(fed, positions, masks)
-        named = masks if isinstance(masks, dict) else {"": masks}
-        read = [*self._slots.buffers(), *self._opaque]
-        given = fed, positions, list(named.values()), self._slots.bounds(), read
-        shape = len(fed), next(iter(named.values())).shape[-1]
-        if shape in self._proved:
-            return self._run(given)
-        plain = self._forward(fed, positions, masks)
-        try:
-            if (alone := len(fed) == 1) not in self._programs:
-                self._refuse(fed, positions, masks)
-                self._programs[alone] = self._record(given, list(named) if isinstance(masks, dict) else None)
-            if not torch.equal(self._run(given), plain):
-                raise RuntimeError("a recording gave other bits")
-            self._proved.add(shape)
-        except Exception as error:  # of many kinds: whatever a model's own code cannot do while it is recorded
-            if ran_out(error):
-                raise
-            self._broken = str(error).strip().partition("\n")[0][:200]
-            self._programs.clear()
-        return plain
+        if not self._broken:
+            try:
+                return self._answer(fed, positions, masks)
+            except Exception as error:  # of any kind: whatever a model's own code cannot do while it is recorded
+                if ran_out(error):
+                    raise
+                self._broken = str(error).strip().partition("\n")[0][:200]
+                self._programs.clear()
+        return self._forward(fed, positions, masks)
 
     def words(self) -> tuple[str, ...]:
         """What became of recording, for the self-check."""
@@ -65,37 +53,51 @@ class Recorded:
             return (f"steps run as recorded programs: no, one operation at a time ({self._broken})",)
         return ("steps run as recorded programs: yes, with the same bits",)
 
+    def _answer(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
+        """What the program answers, after it was compared once with the pass itself over so many columns."""
+        named = masks if isinstance(masks, dict) else {"": masks}
+        stored, alone = self._slots.buffers(), len(fed) == 1
+        given = fed, positions, list(named.values()), self._slots.bounds(), [*stored, *self._opaque]
+        shape = alone, next(iter(named.values())).shape[-1]
+        if shape in self._proved and stored:
+            return self._run(given)
+        if alone in self._programs:
+            plain = self._forward(fed, positions, masks)
+        else:
+            plain = self._watched(fed, positions, masks)
+        if len(self._slots.buffers()) > len(stored):  # made by this pass, as in the first step of an empty lane
+            return plain
+        if alone not in self._programs:
+            self._programs[alone] = self._record(given, list(named) if isinstance(masks, dict) else None)
+        if not torch.allclose(self._run(given), plain, rtol=0, atol=0, equal_nan=True):
+            raise RuntimeError("a recording gave other bits")
+        self._proved.add(shape)
+        return plain
+
     def _run(self, given: tuple[Any, ...]) -> Tensor:
         with jit.optimized_execution(False):
             logits: Tensor = self._programs[len(given[0]) == 1](*given)
         return logits
 
-    def _refuse(self, *given: Any) -> None:
-        """Raises RuntimeError where what the pass does depends on numbers: a recording would freeze what it did now."""
+    def _watched(self, *given: Any) -> Tensor:
+        """The pass as it is. Raises RuntimeError where what it does depends on numbers: a recording would freeze it."""
         watch: Any = _Watch
         with watch():
-            self._forward(*given)
+            return self._forward(*given)
 
     def _record(self, given: tuple[Any, ...], kinds: list[str] | None) -> Any:
-        program = _Program(self._forward, self._slots, kinds)
+        def program(
+            fed: Tensor, positions: Tensor, masks: list[Tensor], bounds: list[Tensor], _: list[Tensor]
+        ) -> Tensor:
+            named = masks[0] if kinds is None else dict(zip(kinds, masks, strict=True))
+            with self._slots.bounded(bounds):
+                return self._forward(fed, positions, named)
+
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that shapes are frozen, which are proved, and that there are newer ways
-            # A unit of its own, which is freed with the program; otherwise its weights would stay for good.
-            unit = torch._C.CompilationUnit()
-            return jit.trace(program, given, check_trace=False, _compilation_unit=unit, _store_inputs=False)
-
-
-class _Program(nn.Module):
-    def __init__(self, forward: Forward, slots: Slots, kinds: list[str] | None) -> None:
-        super().__init__()
-        self._pass, self._slots, self._kinds = [forward], slots, kinds
-
-    def forward(
-        self, fed: Tensor, positions: Tensor, masks: list[Tensor], bounds: list[Tensor], read: list[Tensor]
-    ) -> Tensor:
-        named = masks[0] if self._kinds is None else dict(zip(self._kinds, masks, strict=True))
-        with self._slots.bounded(bounds):
-            return self._pass[0](fed, positions, named)
+            warnings.simplefilter("ignore")  # that shapes are frozen, which are proved
+            graph, _ = compiler._create_graph_by_tracing(program, given, lambda _: "", True, False)
+        # Not `torch.jit.trace`, whose programs are kept for good, and their weights with them.
+        return compiler._create_function_from_graph("step", graph)
 
 
 _DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
