@@ -321,6 +321,46 @@ def test_one_product_for_a_mixture_of_the_whole_vocabulary(engine_of):
     assert engine._blender.held() == 4 * count * WIDTH
 
 
+def test_rows_of_a_large_table_are_unpacked_as_they_are_needed_and_give_the_same_blends(engine_of, monkeypatch):
+    small = engine_of()
+    assert small._blender.held() == 4 * small.info.vocab * WIDTH
+    monkeypatch.setattr(llamacpp_blend, "_LARGE", 0)
+    monkeypatch.setattr(llamacpp_blend, "_KNOWN", 12)  # rows that are kept, so that some are let go of
+    large = engine_of()
+    for seed in range(8):
+        fed = [blend(seed), blend(seed + 100)]
+        assert np.array_equal(large._blender.fed(fed), small._blender.fed(fed))
+        assert np.array_equal(large.norm_ratios(fed), small.norm_ratios(fed))
+    assert large._blender.held() == 0 and len(large._blender._known) <= 12
+
+
+def test_a_small_table_stays_packed_where_memory_is_short(engine_of, monkeypatch):
+    monkeypatch.setattr(llamacpp_blend, "free_memory", lambda: 0)
+    engine = engine_of()
+    assert engine._blender.held() == 0 and len(engine._blender.fed([blend(1)])) == 1
+
+
+def test_logits_in_llama_cpps_memory_are_never_read_once_it_may_be_freed(engine_of, monkeypatch):
+    engine = engine_of(context=600)
+    assert engine.logits().shape == (0, engine.info.vocab)  # not those of the self-check, whose cache is gone
+    lane = engine.open()
+    engine.prefill(lane, prompt(1, 511), ASK)
+    before = engine._lanes._context
+    engine.step([lane], [blend(1)], [ASK])
+    assert engine._lanes._context is not before  # it grew
+    alone = engine_of(context=600)
+    other = alone.open()
+    alone.prefill(other, prompt(1, 511), ASK)
+    alone.step([other], [blend(1)], [ASK])
+    assert np.array_equal(engine.logits(), alone.logits())
+    monkeypatch.setattr(engine._lanes, "step", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(OutOfMemory):
+        engine.step([lane], [blend(1)], [ASK])
+    assert engine.logits().shape == (0, engine.info.vocab)
+    with pytest.raises(engines.BadShape, match="no prefill"):
+        engine.beliefs([ASK])
+
+
 # Architectures
 
 

@@ -92,7 +92,7 @@ def traced(monkeypatch):
 
 
 def padded(engine, graphs=False):
-    engine._steps.padded = True
+    engine._steps.padded, engine._steps._recorded = True, None
     engine._steps._graphs = Graphs(torch.device("cpu")) if graphs else None
     return engine
 
@@ -211,6 +211,8 @@ def test_numbers_that_are_none_end_no_recording(build, engine_of):
 CHOICES = {
     "a branch": lambda x: 2 * x if float(x.sum()) > 0 else x,
     "as many as there are": lambda x: x + 0 * len((x > 0.5).nonzero()),
+    "a list": lambda x: x * (1 if x.tolist()[0][0][0] > 0 else 2),
+    "an array": lambda x: x * (1 if x.detach().numpy().sum() > 0 else 2),
     "a mask": lambda x: x + 0 * x[x > 0.5].sum(),
 }
 
@@ -227,6 +229,37 @@ def test_a_model_that_decides_by_numbers_is_not_recorded(choice, build, engine_o
         assert says.startswith("steps run as recorded programs: no, one operation at a time (what it does depends on")
         found.append(told(plainly(engine) if plain else engine))
     same(*found)
+
+
+def test_a_model_that_cannot_be_recorded_and_does_not_say_why_runs_as_it_is(build, engine_of):
+    model = build("qwen2")
+    inner = model.model.norm.forward
+
+    def forward(x):
+        assert not torch.jit.is_tracing()
+        return inner(x)
+
+    model.model.norm.forward = forward
+    engine = engine_of(model, context=400)
+    assert engine.info.checks[-1] == YES.replace(
+        "yes, with the same bits", "no, one operation at a time (AssertionError)"
+    )
+    same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
+
+
+def test_a_program_that_writes_elsewhere_is_found_out(build, engine_of):
+    engine = engine_of(build("qwen2"), context=400)
+    recorded = engine._steps._recorded
+    own = recorded._run
+
+    def astray(given):
+        fed, positions, masks, (first, last, seen, start, stop, *more), read = given
+        return own((fed, positions, masks, [first, last, seen, start + 1, stop + 1, *more[:-1], more[-1] + 1], read))
+
+    recorded._run = astray
+    recorded._proved.clear()
+    same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
+    assert "(a recording gave other bits)" in engine._steps.words()[0]
 
 
 def test_a_recording_that_gives_other_bits_is_not_used(build, engine_of, monkeypatch):

@@ -40,8 +40,9 @@ class Checked:
 
     def _check_ids(self, inputs: Sequence[Mixture] | IntArray) -> None:
         """That token ids are integers of the vocabulary."""
-        if isinstance(inputs, np.ndarray) and (inputs.ndim != 1 or inputs.dtype.kind not in "iu"):
-            raise BadShape(f"token ids are a list of integers, not {inputs.dtype} of shape {inputs.shape}")
-        for ids in [inputs] if isinstance(inputs, np.ndarray) else [mixture.ids for mixture in inputs]:
+        given = [inputs] if isinstance(inputs, np.ndarray) else [mixture.ids for mixture in inputs]
+        for ids in given:
+            if ids.ndim != 1 or ids.dtype.kind not in "iu":
+                raise BadShape(f"token ids are a list of integers, not {ids.dtype} of shape {ids.shape}")
             if ids.size and not 0 <= ids.min() <= ids.max() < self.info.vocab:
                 raise BadShape(f"token ids must be from 0 to {self.info.vocab - 1}")

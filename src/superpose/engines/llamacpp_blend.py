@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -24,7 +25,10 @@ class Blender:
     def __init__(self, rows: Rows, vocab: int) -> None:
         self._rows, self._vocab, self.width, self.scale = rows, vocab, rows.width, 1.0
         self._table: FloatArray | None = None
-        source: Rows | FloatArray = rows if self._is_far() else self._unpacked()
+        if not self._is_far():
+            with suppress(MemoryError):  # then rows are unpacked as they are needed, as those of a large table
+                self._unpacked()
+        source = rows if self._table is None else self._table
         spans = [slice(at, min(at + _SPAN, vocab)) for at in range(0, vocab, _SPAN)]
         self._norms: FloatArray = np.concatenate([np.linalg.norm(source[span], axis=1) for span in spans])
         squares = self._norms.astype(np.float64) ** 2

@@ -41,7 +41,7 @@ class Reader:
             return Sums(float(highest), 0.0, 0.0, 0.0, 0, 0.0)
         scores = self._scores.reshape(-1)[: self._vocab]
         np.subtract(row, highest, out=scores)
-        if scores.min() == -np.inf:
+        if scores.min() < NEVER:  # so that no temperature makes it infinite
             np.maximum(scores, np.float32(NEVER), out=scores)
         sums, entropy_raw = self._shared()
         if ask.temperature < COLDEST:

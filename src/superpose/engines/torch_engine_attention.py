@@ -39,7 +39,7 @@ def attention(
     given, options = (query, key, value, attention_mask), (scaling, softcap, s_aux)
     plan: Any = module.superpose_plan
     if query.shape[2] == 1 and len(plan.groups):
-        by_groups = _noted() if jit.is_tracing() else grouped
+        by_groups = _scripted_grouped() if jit.is_tracing() else grouped
         mixed: Tensor = by_groups(*given, plan.groups, *options)
     elif query.shape[0] == 1:
         mixed = attend(*given, *options)
@@ -134,7 +134,7 @@ def _listed(
 
 
 @cache
-def _noted() -> Any:
+def _scripted_grouped() -> Any:
     """`grouped` as a function of a program, with the groups [g, 3] in a tensor."""
     return jit.script(_listed)
 

@@ -32,7 +32,7 @@ class Plan:
 
     rows = slice(0, 0)  # of this pass
     kv = 0  # columns seen
-    groups: list[Group] | Tensor = []  # of a step  # noqa: RUF012  # replaced, never changed
+    groups: list[Group] | Tensor = []  # noqa: RUF012  # of a step; replaced, never changed
     columns: slice | None = None  # written by a pass over one row
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
@@ -219,12 +219,20 @@ class Slots:
         """Makes the planned step write these columns [n] of these rows [n]."""
         self._plan.scatter = rows, columns
 
+    def unwrite(self) -> None:
+        """Zeros what the planned step writes, so that a pass over it shows whether it writes that."""
+        assert self._plan.scatter is not None
+        rows, columns = self._plan.scatter
+        for stored in self.buffers():
+            stored[rows, :, columns] = 0
+
     def bounds(self) -> list[Tensor]:
         """The planned step in tensors: rows and columns seen, columns written, groups [g, 3], rows and columns [n]."""
         plan = self._plan
+        assert plan.scatter is not None
         written = plan.columns or slice(0, 0)
         numbers = torch.tensor([plan.rows.start, plan.rows.stop, plan.kv, written.start, written.stop])
-        return [*numbers.unbind(), torch.as_tensor(plan.groups), *(plan.scatter or ())]
+        return [*numbers.unbind(), torch.as_tensor(plan.groups), *plan.scatter]
 
     @contextmanager
     def bounded(self, bounds: Sequence[Any]) -> Iterator[None]:

@@ -38,14 +38,14 @@ class PackedLinear(nn.Module):
 
     def _product(self, x: Tensor) -> Tensor:
         if jit.is_tracing():  # which cannot take note of an empty list of numbers
-            y: Tensor = _noted().product(x, self.packed, self.bias)
+            y: Tensor = _scripted_product().product(x, self.packed, self.bias)
         else:
             y = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return y
 
 
 @cache
-def _noted() -> Any:
+def _scripted_product() -> Any:
     """The product as a function of a program."""
     return jit.CompilationUnit(
         "def product(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:\n"

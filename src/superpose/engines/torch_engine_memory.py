@@ -14,7 +14,7 @@ from superpose.engines.host import free_memory
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error means that there is no memory left."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )

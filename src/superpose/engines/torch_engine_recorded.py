@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from superpose.engines.torch_engine_cache import Masks, Slots
 from superpose.engines.torch_engine_memory import ran_out
 
 jit: Any = torch.jit  # is not typed
-compiler: Any = torch._C
+core: Any = torch._C
 # Logits [n, vocab] of embeddings [n, 1, width] at positions [n, 1] under masks
 Forward = Callable[[Tensor, Tensor, Masks], Tensor]
 
@@ -32,7 +33,8 @@ class Recorded:
     def __init__(self, forward: Forward, slots: Slots, opaque: Sequence[Tensor]) -> None:
         self._forward, self._slots, self._opaque = forward, slots, list(opaque)
         self._programs: dict[bool, Any] = {}  # one for a lane alone and one for several, which may be other operations
-        self._proved: set[tuple[bool, int]] = set()  # which of them, and the columns seen by a step it was right about
+        self._stored = 0  # keys and values that they take
+        self._proved: set[tuple[int, int]] = set()  # rows, and columns seen, of steps that they were right about
         self._broken = ""
 
     def __call__(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
@@ -43,7 +45,8 @@ class Recorded:
             except Exception as error:  # of any kind: whatever a model's own code cannot do while it is recorded
                 if ran_out(error):
                     raise
-                self._broken = str(error).strip().partition("\n")[0][:200]
+                lines = [line for line in str(error).splitlines() if line.strip()]
+                self._broken = (lines or [type(error).__name__])[-1].strip()[:200]
                 self._programs.clear()
         return self._forward(fed, positions, masks)
 
@@ -54,21 +57,21 @@ class Recorded:
         return ("steps run as recorded programs: yes, with the same bits",)
 
     def _answer(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
-        """What the program answers, after it was compared once with the pass itself over so many columns."""
+        """What the program answers, after it was compared once with the pass itself over so many rows and columns."""
         named = masks if isinstance(masks, dict) else {"": masks}
         stored, alone = self._slots.buffers(), len(fed) == 1
         given = fed, positions, list(named.values()), self._slots.bounds(), [*stored, *self._opaque]
-        shape = alone, next(iter(named.values())).shape[-1]
-        if shape in self._proved and stored:
+        shape = len(fed), next(iter(named.values())).shape[-1]
+        if shape in self._proved and len(stored) == self._stored:
             return self._run(given)
-        if alone in self._programs:
-            plain = self._forward(fed, positions, masks)
-        else:
-            plain = self._watched(fed, positions, masks)
+        forward = self._forward if alone in self._programs else self._watched
+        plain = forward(fed, positions, masks)
         if len(self._slots.buffers()) > len(stored):  # made by this pass, as in the first step of an empty lane
             return plain
         if alone not in self._programs:
             self._programs[alone] = self._record(given, list(named) if isinstance(masks, dict) else None)
+            self._stored = len(stored)
+        self._slots.unwrite()
         if not torch.allclose(self._run(given), plain, rtol=0, atol=0, equal_nan=True):
             raise RuntimeError("a recording gave other bits")
         self._proved.add(shape)
@@ -81,8 +84,8 @@ class Recorded:
 
     def _watched(self, *given: Any) -> Tensor:
         """The pass as it is. Raises RuntimeError where what it does depends on numbers: a recording would freeze it."""
-        watch: Any = _Watch
-        with watch():
+        watches: list[Any] = [_Watch, _WatchTensor]
+        with watches[0](), watches[1]():
             return self._forward(*given)
 
     def _record(self, given: tuple[Any, ...], kinds: list[str] | None) -> Any:
@@ -93,14 +96,17 @@ class Recorded:
             with self._slots.bounded(bounds):
                 return self._forward(fed, positions, named)
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that shapes are frozen, which are proved
-            graph, _ = compiler._create_graph_by_tracing(program, given, lambda _: "", True, False)
-        # Not `torch.jit.trace`, whose programs are kept for good, and their weights with them.
-        return compiler._create_function_from_graph("step", graph)
+        # Not `torch.jit.trace`, whose programs are kept for good, and their weights with them. Not optimised here
+        # either: functions that a program calls would be so from their first calls on, which these are.
+        with warnings.catch_warnings(), jit.optimized_execution(False):
+            warnings.simplefilter("ignore", jit.TracerWarning)  # that shapes are frozen, which are proved
+            warnings.simplefilter("ignore", DeprecationWarning)
+            graph, _ = core._create_graph_by_tracing(program, given, lambda _: "", True, False)
+        return core._create_function_from_graph("step", graph)
 
 
 _DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_READ = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__}
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own __init_subclass__
@@ -109,6 +115,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _DEPENDENT & set(function.tags):
             chosen = args[1] if function is torch.ops.aten.index.Tensor else None  # by numbers: a shape of its own
-            if chosen is None or any(index is not None and index.dtype == torch.bool for index in chosen):
+            masks = torch.bool, torch.uint8
+            if chosen is None or any(index is not None and index.dtype in masks for index in chosen):
                 raise RuntimeError(f"what it does depends on numbers ({function})")
+        return function(*args, **(kwargs or {}))
+
+
+class _WatchTensor(TorchFunctionMode):
+    """Refuses what reads a tensor's numbers in its memory, of which no operation tells."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _READ:
+            raise RuntimeError(f"what it does depends on numbers ({function.__name__})")
         return function(*args, **(kwargs or {}))

@@ -74,8 +74,7 @@ class Steps:
     def compute(self, held: Held) -> Seen:
         """The step that was planned, of tensors only; with a shortlist where its length is not to be awaited."""
         self._slots.write(held.rows, held.columns)
-        positions = held.columns[:, None]
-        forward = self._recorded if self._recorded and not self.padded else self._forward
+        positions, forward = held.columns[:, None], self._recorded or self._forward
         logits = forward(held.fed[:, None], positions, self._slots.masks(positions, held.fed.dtype))
         scores, numbers = measure(logits, Asked(held.u, held.temperature, held.cold))
         ready = shortlist(scores, numbers, min(FEW, scores.shape[1])) if self.padded else None
