@@ -211,8 +211,8 @@ def test_numbers_that_are_none_end_no_recording(build, engine_of):
 CHOICES = {
     "a branch": lambda x: 2 * x if float(x.sum()) > 0 else x,
     "as many as there are": lambda x: x + 0 * len((x > 0.5).nonzero()),
-    "a list": lambda x: x * (1 if x.tolist()[0][0][0] > 0 else 2),
-    "an array": lambda x: x * (1 if x.detach().numpy().sum() > 0 else 2),
+    "a list": lambda x: x * (1 if x.tolist() else 2),
+    "an array": lambda x: x * (1 if x.numpy().size else 2),
     "a mask": lambda x: x + 0 * x[x > 0.5].sum(),
 }
 
@@ -236,7 +236,8 @@ def test_a_model_that_cannot_be_recorded_and_does_not_say_why_runs_as_it_is(buil
     inner = model.model.norm.forward
 
     def forward(x):
-        assert not torch.jit.is_tracing()
+        if torch.jit.is_tracing():
+            raise AssertionError
         return inner(x)
 
     model.model.norm.forward = forward
