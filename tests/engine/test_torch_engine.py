@@ -513,6 +513,19 @@ def test_a_new_shape_begins_with_what_was_faster_lately(monkeypatch):
     assert threads_of(2) == threads_of(3) == 1
 
 
+def test_a_pass_that_did_more_is_left_out(monkeypatch):
+    clock, used = [0.0], []
+    monkeypatch.setattr(pace_of.time, "perf_counter", lambda: clock[0])
+    pace = pace_of.Pace(8, used.append, adapt=True)
+    for step in range(40):
+        with pace.keep(1) as leave_out:
+            clock[0] += 0.3 if used[-1] == 1 else 0.1
+            if step % 10 == 9 and used[-1] == 8:
+                clock[0] += 5.0
+                leave_out()
+    assert used.count(1) < 4
+
+
 def test_memory_counts_each_tensor_once_and_follows_the_lanes(build, engine_of):
     model = build("llama")
     parameters = sum(parameter.nbytes for parameter in model.parameters())

@@ -25,10 +25,11 @@ class Pace:
         self._lately = first or threads  # the faster choice of the last pass, where a new shape begins
 
     @contextmanager
-    def keep(self, lanes: int, positions: int = 1) -> Iterator[None]:
-        """Runs what feeds so many lanes so many positions each."""
+    def keep(self, lanes: int, positions: int = 1) -> Iterator[Callable[[], None]]:
+        """Runs what feeds so many lanes so many positions each; what it gives is called where that was not all."""
+        counted = [True]
         if not self._choices:
-            yield
+            yield counted.clear
             return
         shape = lanes, positions.bit_length()
         known = {threads: self._seconds.get((shape, threads), 0.0) for threads in self._choices}
@@ -38,9 +39,11 @@ class Pace:
         self._use(threads)
         began = time.perf_counter()
         try:
-            yield
+            yield counted.clear
         finally:
             self._use(self._all)  # the process's own setting, for whatever else it runs
+        if not counted:
+            return
         took = time.perf_counter() - began
         # From 0 on: a choice is believed to be slow only after some passes, for the first ones warm things up.
         before = took if trying else self._seconds.get((shape, threads), 0.0)

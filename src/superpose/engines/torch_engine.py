@@ -187,12 +187,14 @@ class TorchEngine(Checked):
             self._admit(lane, [mixture], ask)
         if not lanes:
             return []
-        with self._guard(lanes), self._pace.keep(len(lanes)):
+        with self._guard(lanes), self._pace.keep(len(lanes)) as leave_out:
             order = self._slots.arrange(lanes, first=self._steps.padded)
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
             fed = self._blended([inputs[i] for i in given])
             logits, told = self._steps.run(order, fed, [asks[i] for i in given])
             beliefs = answers(told, [asks[i] for i in given], self.info.vocab)
+            if self._steps.proved():
+                leave_out()
         for lane in lanes:
             self._slots.length[lane] += 1
         rows = sorted(range(len(given)), key=given.__getitem__)

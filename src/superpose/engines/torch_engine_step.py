@@ -80,6 +80,10 @@ class Steps:
         ready = shortlist(scores, numbers, min(FEW, scores.shape[1])) if self.padded else None
         return Seen(logits, scores, numbers, ready)
 
+    def proved(self) -> bool:
+        """Whether the last step was more than a pass: a recording, or one compared with the pass itself."""
+        return self._recorded is not None and self._recorded.proving
+
     def words(self) -> tuple[str, ...]:
         """How steps run, for the self-check."""
         how = self._graphs or self._recorded
