@@ -335,27 +335,28 @@ def test_rows_of_a_large_table_are_unpacked_as_they_are_needed_and_give_the_same
 
 
 def test_a_small_table_stays_packed_where_memory_is_short(engine_of, monkeypatch):
+    small = engine_of()
     monkeypatch.setattr(llamacpp_blend, "free_memory", lambda: 0)
-    engine = engine_of()
-    assert engine._blender.held() == 0 and len(engine._blender.fed([blend(1)])) == 1
+    short = engine_of()
+    assert short._blender.held() == 0
+    assert np.array_equal(short._blender.fed([blend(1)]), small._blender.fed([blend(1)]))
 
 
-def test_logits_in_llama_cpps_memory_are_never_read_once_it_may_be_freed(engine_of, monkeypatch):
+@pytest.mark.parametrize("call", ["step", "append"])
+def test_logits_in_llama_cpps_memory_are_never_read_once_it_is_freed(call, engine_of, monkeypatch):
     engine = engine_of(context=600)
     assert engine.logits().shape == (0, engine.info.vocab)  # not those of the self-check, whose cache is gone
     lane = engine.open()
     engine.prefill(lane, prompt(1, 511), ASK)
     before = engine._lanes._context
-    engine.step([lane], [blend(1)], [ASK])
-    assert engine._lanes._context is not before  # it grew
-    alone = engine_of(context=600)
-    other = alone.open()
-    alone.prefill(other, prompt(1, 511), ASK)
-    alone.step([other], [blend(1)], [ASK])
-    assert np.array_equal(engine.logits(), alone.logits())
-    monkeypatch.setattr(engine._lanes, "step", lambda *_: (_ for _ in ()).throw(MemoryError))
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(engine._lanes, call, full)
     with pytest.raises(OutOfMemory):
-        engine.step([lane], [blend(1)], [ASK])
+        engine.step([lane], [blend(1)], [ASK]) if call == "step" else engine.prefill(lane, prompt(2, 3), ASK)
+    assert engine._lanes._context is not before  # it grew, and the one that held the logits is gone
     assert engine.logits().shape == (0, engine.info.vocab)
     with pytest.raises(engines.BadShape, match="no prefill"):
         engine.beliefs([ASK])

@@ -178,7 +178,7 @@ def test_temperature_zero_is_the_lowest_id_of_the_highest(read):
 
 @pytest.mark.parametrize("temperature", [1e-9, 1e-6, 1e-3, 1e6])
 def test_extreme_temperatures_stay_finite(read, temperature):
-    logits = torch.tensor([[1.0, 2.0, -torch.inf, 2.0 - 1e-7, -50.0]])
+    logits = torch.tensor([[1.0, 2.0, -torch.inf, 2.0 - 1e-7, -50.0, -1e35]])
     (d,) = read(logits, [Readout(temperature, 0, u=0.999)])
     assert np.isfinite([*d.probs, d.entropy, d.entropy_raw, d.drawn_prob]).all()
     assert d.probs[d.ids == 2] == 0

@@ -14,6 +14,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from superpose.engine import Readout
+from superpose.engines.pace import Pace
 from superpose.engines.torch_engine_step import Graphs, Held, Seen
 from superpose.types import GaussianNoise, Mixture, Sampling
 
@@ -249,9 +250,12 @@ def test_a_model_that_cannot_be_recorded_and_does_not_say_why_runs_as_it_is(buil
     same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
 
 
-def test_a_program_that_writes_elsewhere_is_found_out(build, engine_of):
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_program_that_writes_elsewhere_is_found_out(lanes, build, engine_of):
     engine = engine_of(build("qwen2"), context=400)
-    recorded = engine._steps._recorded
+    recorded, opened = engine._steps._recorded, [engine.open() for _ in range(lanes)]
+    for lane in opened:
+        engine.prefill(lane, tokens(lane, 70), ASKS[0])
     own = recorded._run
 
     def astray(given):
@@ -260,8 +264,19 @@ def test_a_program_that_writes_elsewhere_is_found_out(build, engine_of):
 
     recorded._run = astray
     recorded._proved.clear()
-    same(told(engine), told(plainly(engine_of(build("qwen2"), context=400))))
+    engine.step(opened, [Mixture.token(5)] * lanes, ASKS[:1] * lanes)
     assert "(a recording gave other bits)" in engine._steps.words()[0]
+
+
+def test_steps_that_are_proved_tell_nothing_of_how_fast_threads_are(build, engine_of):
+    engine = engine_of(build("qwen2"))
+    lane = engine.open()
+    engine.prefill(lane, tokens(0, 5), ASKS[0])
+    engine._pace = Pace(2, lambda count: None, adapt=True)
+    engine._steps._recorded._proved.clear()
+    for known in (0, 1):
+        engine.step([lane], [Mixture.token(5)], ASKS[:1])
+        assert len(engine._pace._seconds) == known
 
 
 def test_a_recording_that_gives_other_bits_is_not_used(build, engine_of, monkeypatch):
@@ -288,11 +303,17 @@ def test_memory_that_ran_out_is_no_fault_of_the_recording(build, engine_of, monk
 
     lane = engine.open()
     engine.prefill(lane, tokens(0, 5), ASKS[0])
+    engine._steps._recorded._proved.clear()  # so that it runs out while a step is proved, whose cells are zeros then
     with monkeypatch.context() as during:
         during.setattr(engine._steps._recorded, "_run", full)
         with pytest.raises(Exception, match="memory of cpu is used up"):
             engine.step([lane], [Mixture.token(5)], ASKS[:1])
     engine.step([lane], [Mixture.token(5)], ASKS[:1])
+    other = plainly(engine_of(build("qwen2")))
+    same_lane = other.open()
+    other.prefill(same_lane, tokens(0, 5), ASKS[0])
+    other.step([same_lane], [Mixture.token(5)], ASKS[:1])
+    assert np.array_equal(engine.logits(), other.logits())
     assert engine._steps.words() == (YES,)
 
 

@@ -248,6 +248,13 @@ def test_wrong_calls_raise_and_change_nothing(build, engine_of):
     assert engine.step([], [], []) == []
 
 
+def test_lanes_may_leave_before_they_are_read(build, engine_of):
+    engine = engine_of(build("llama"))
+    for _ in range(2):
+        engine.close(engine.open())
+    assert engine.memory().cache == 0
+
+
 def test_no_memory_left_is_said_and_survived(monkeypatch, build, engine_of):
     engine = engine_of(build("gemma3"), context=500)
     lane = engine.open()

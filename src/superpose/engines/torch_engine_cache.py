@@ -125,8 +125,9 @@ class Slots:
         if not self.row and not keep:
             self._plan.capacity = 0, 0
             for layer in self._layers:
-                layer.is_initialized = False
-                del layer.keys, layer.values
+                if layer.is_initialized:  # a lane may leave before it was ever read
+                    layer.is_initialized = False
+                    del layer.keys, layer.values
 
     def copy(self, source: int, target: int, upto: int) -> None:
         """Makes the first `upto` columns of a lane those of another's too."""

@@ -74,6 +74,7 @@ class Recorded:
         if alone not in self._programs:
             self._programs[alone] = self._record(given, list(named) if isinstance(masks, dict) else None)
             self._stored = len(stored)
+            return plain  # the next step proves it, with other numbers than those that were recorded
         self._slots.unwrite()
         if not torch.allclose(self._run(given), plain, rtol=0, atol=0, equal_nan=True):
             raise RuntimeError("a recording gave other bits")
@@ -87,7 +88,7 @@ class Recorded:
 
     def _watched(self, *given: Any) -> Tensor:
         """The pass as it is. Raises RuntimeError where what it does depends on numbers: a recording would freeze it."""
-        watches: list[Any] = [_Watch, _WatchTensor]
+        watches: list[Any] = [_Watch, _WatchTensor]  # torch's modes are not typed
         with watches[0](), watches[1]():
             return self._forward(*given)
 

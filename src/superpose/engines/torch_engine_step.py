@@ -2,7 +2,7 @@
 
 Everything that differs from step to step lies in tensors that stay where they are. On a GPU steps are padded to few
 shapes, so that each shape can be captured once as a CUDA graph and then replayed by a single call; elsewhere the same
-function runs as it is, over just the lanes that are asked for.
+function runs over just the lanes that are asked for, on a CPU with its forward pass as a recorded program.
 """
 
 from __future__ import annotations
