@@ -32,7 +32,7 @@ class Plan:
 
     rows = slice(0, 0)  # of this pass
     kv = 0  # columns seen
-    groups: list[Group] | Tensor = []  # noqa: RUF012  # of a step; replaced, never changed
+    groups: Sequence[Group] | Tensor = ()  # of a step
     columns: slice | None = None  # written by a pass over one row
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
@@ -191,7 +191,7 @@ class Slots:
     def plan(self, lane: int, start: int, count: int) -> None:
         """Prepares a pass that writes `count` columns of one lane, from `start` on; every layer now follows it."""
         plan, row = self._plan, self.row[lane]
-        plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), []
+        plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), ()
         plan.columns = slice(start, start + count)
         self._reserve(plan.kv)
 
@@ -240,8 +240,8 @@ class Slots:
         """Makes layers find the planned step in these `bounds`, of which a recording takes note."""
         plan = self._plan
         kept = plan.rows, plan.kv, plan.columns, plan.groups, plan.scatter
-        first, last, plan.kv, start, stop, plan.groups, *scatter = bounds
-        plan.rows, plan.scatter = slice(first, last), (scatter[0], scatter[1])
+        first, last, plan.kv, start, stop, plan.groups, rows, columns = bounds
+        plan.rows, plan.scatter = slice(first, last), (rows, columns)
         plan.columns = plan.columns and slice(start, stop)
         try:
             yield

@@ -67,12 +67,12 @@ class Recorded:
         self.proving = shape not in self._proved or len(stored) != self._stored
         if not self.proving:
             return self._run(given)
-        forward = self._forward if alone in self._programs else self._watched
-        plain = forward(fed, positions, masks)
+        recorded = alone in self._programs
+        plain = self._forward(fed, positions, masks) if recorded else self._watched(fed, positions, masks)
         if len(self._slots.buffers()) > len(stored):  # made by this pass, as in the first step of an empty lane
             return plain
-        if alone not in self._programs:
-            self._programs[alone] = self._record(given, list(named) if isinstance(masks, dict) else None)
+        if not recorded:
+            self._programs[alone] = self._record(given, list(masks) if isinstance(masks, dict) else None)
             self._stored = len(stored)
             return plain  # the next step proves it, with other numbers than those that were recorded
         self._slots.unwrite()
