@@ -146,6 +146,8 @@ class Graphs:
     def _capture(self, shape: tuple[object, ...], function: Callable[[Held], Seen], held: Held) -> None:
         # The last element of a shape is where keys and values lie: graphs of other places are of no more use.
         self._made = {known: made for known, made in self._made.items() if known[-1] == shape[-1]}
+        if not self._made:  # a pool ends with its last graph
+            self._pool = None
         cuda: Any = torch.cuda  # its streams are not typed
         aside, current = cuda.Stream(self._device), cuda.current_stream(self._device)
         aside.wait_stream(current)
