@@ -1,7 +1,7 @@
 """Speed of an engine's step against llama.cpp's own loop over as many sequences: same file, threads and process.
 
     python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 256] [--rounds 8] [--lanes 1 8 16] [--threads 1]
-                                  [--engine torch] [--greedy] [--large]
+                                  [--engine torch] [--weights bfloat16] [--greedy] [--large]
 
 Theirs is `llama_decode` of a token a sequence and llama.cpp's own draw at the same temperature, or its greedy sampler,
 with its own defaults; ours, the llamacpp engine unless another is named, feeds a mixture of five a lane and answers
@@ -156,7 +156,7 @@ def run(sides: tuple[Ours, Theirs], steps: int) -> np.ndarray:
 def measured(files: ModelFiles, options: argparse.Namespace) -> dict[str, Any]:
     """All rounds of a file."""
     assert files.kind == "gguf" and files.path is not None, "llama.cpp reads .gguf files only"
-    engine: Any = open_engine(str(files.path), EngineOptions(engine=options.engine))
+    engine: Any = open_engine(str(files.path), EngineOptions(engine=options.engine, dtype=options.weights))
     ids = (engine.tokenizer.chat("", USER).token_ids * options.context)[: options.context]
     threads = options.threads or physical_cores() or os.cpu_count() or 1
     engine._pace = Pace(threads, engine._pace._use, adapt=False)
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: one a physical core")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--engine", default="llamacpp", help="ours")
+    parser.add_argument("--weights", help="dtype of ours, of torch")
     parser.add_argument("--greedy", action="store_true", help="theirs takes the likeliest token instead of a draw")
     parser.add_argument("--large", action="store_true", help="1.7 billion random weights, the model's vocabulary")
     options = parser.parse_args()

@@ -55,20 +55,36 @@ class Asked(NamedTuple):
         return Asked(u.to(device), *(None if part is None else part.to(device) for part in self[1:]))
 
 
-def measure(logits: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
-    """Scores [n, vocab], which are logits less the highest, and six numbers a row, [n, 6]; tensors only."""
-    logits = logits.float()
-    highest, likeliest = logits.max(-1, keepdim=True)  # [n, 1]; the first of equals
-    scores = (logits - highest).clamp_(min=NEVER)
-    share, work = torch.exp(scores), torch.empty_like(scores)  # [n, vocab]; no more of that size
-    entropy = entropy_raw = _entropy(share, torch.mul(share, scores, out=work))
+def room(rows: int, vocabulary: int, device: torch.device) -> Tensor:
+    """Where `measure` computes, [3, rows, vocabulary and more] float32; whole blocks, of which what is more is 0."""
+    made = torch.empty(3, rows, -(-vocabulary // BLOCK) * BLOCK, device=device)
+    made[:, :, vocabulary:] = 0
+    return made
+
+
+def measure(logits: Tensor, asked: Asked, held: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Scores [n, vocab], which are logits less the highest, and six numbers a row, [n, 6]; tensors only.
+
+    With a `room` that is `held` scores are in it until the next call. Memory that is new to a process costs a CPU up to
+    ten times what is computed in it.
+    """
+    n, vocabulary = logits.shape
+    whole = (room(n, vocabulary, logits.device) if held is None else held)[:, :n]  # in blocks of BLOCK
+    scores, share, work = whole[:, :, :vocabulary]
+    wide = logits if logits.dtype == torch.float32 else scores.copy_(logits)
+    highest, likeliest = wide.max(-1, keepdim=True)  # [n, 1]; the first of equals
+    torch.sub(wide, highest, out=scores).clamp_(min=NEVER)
+    torch.exp(scores, out=share)
+    torch.mul(share, scores, out=work)
+    entropy = entropy_raw = _entropy(*whole[1:])
     if asked.temperature is not None:
         torch.div(scores, asked.temperature, out=work)
         if asked.cold is not None:
             work.masked_fill_(asked.cold, NEVER).scatter_(1, likeliest, 0.0)  # 0 it is in the other rows too
         torch.exp(work, out=share)
-        entropy = _entropy(share, work.mul_(share))
-    drawn, total = _draw(share, asked.u)
+        work.mul_(share)
+        entropy = _entropy(*whole[1:])
+    drawn, total = _draw(whole[1], asked.u, vocabulary)
     numbers = torch.cat([highest, total, entropy, entropy_raw, share.gather(1, drawn) / total], 1)
     scores.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
     return scores, torch.cat([numbers.view(torch.int32), drawn.int()], 1)
@@ -134,22 +150,20 @@ def _entropy(share: Tensor, weighted: Tensor) -> Tensor:
 
 
 def _blocks(rows: Tensor) -> Tensor:
-    """Rows [n, vocab] in blocks [n, blocks, BLOCK], the last one filled with zeros.
+    """Rows [n, whole blocks] as blocks [n, blocks, BLOCK].
 
     Torch shares the sum of a long row out to threads, so that its last bits depend on them and on how many rows there
     are; a block is one thread's.
     """
-    odd = -rows.shape[1] % BLOCK
-    return (pad(rows, (0, odd)) if odd else rows).view(len(rows), -1, BLOCK)
+    return rows.unflatten(1, (-1, BLOCK))
 
 
-def _draw(share: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def _draw(share: Tensor, u: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Token ids [n, 1], the first whose cumulative share in token-id order exceeds `u` of the whole; the whole.
 
     Sums of blocks lead to the block; only its own shares are then added one by one.
     """
     exact = u.dtype
-    vocabulary = share.shape[1]
     blocks = _blocks(share)
     sums = blocks.sum(-1).cumsum(-1, dtype=exact)  # [n, blocks]
     wanted = _below(u * sums[:, -1:], sums[:, -1:])

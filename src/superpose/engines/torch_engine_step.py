@@ -18,7 +18,7 @@ from superpose.engine import Readout
 from superpose.engines.readout import FEW
 from superpose.engines.torch_engine_cache import Slots
 from superpose.engines.torch_engine_memory import ran_out
-from superpose.engines.torch_engine_readout import Asked, Rows, measure, shortlist
+from superpose.engines.torch_engine_readout import Asked, Rows, measure, room, shortlist
 from superpose.engines.torch_engine_recorded import Forward, Recorded
 
 _WARM_UPS = 3
@@ -54,6 +54,7 @@ class Steps:
         self.padded = device.type == "cuda"
         self._recorded = Recorded(forward, slots, opaque) if device.type == "cpu" else None
         self._held: dict[int, Held] = {}  # by the rows of a step
+        self._room: Tensor | None = None  # for readouts
         self._graphs = Graphs(device) if self.padded else None
 
     def run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
@@ -76,9 +77,17 @@ class Steps:
         self._slots.write(held.rows, held.columns)
         positions, forward = held.columns[:, None], self._recorded or self._forward
         logits = forward(held.fed[:, None], positions, self._slots.masks(positions, held.fed.dtype))
-        scores, numbers = measure(logits, Asked(held.u, held.temperature, held.cold))
+        scores, numbers = measure(logits, Asked(held.u, held.temperature, held.cold), self._roomy(logits))
         ready = shortlist(scores, numbers, min(FEW, scores.shape[1])) if self.padded else None
         return Seen(logits, scores, numbers, ready)
+
+    def _roomy(self, logits: Tensor) -> Tensor | None:
+        """Where readouts are computed; a CUDA graph has memory of its own."""
+        if self._recorded is None:
+            return None
+        if self._room is None or self._room.shape[1] < len(logits):
+            self._room = room(*logits.shape, logits.device)
+        return self._room
 
     def proved(self) -> bool:
         """Whether the last step was more than a pass: a recording, or one compared with the pass itself."""
