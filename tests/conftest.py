@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+if not os.path.exists("/dev/nvidiactl"):  # read once, when triton is first imported
+    os.environ["TRITON_INTERPRET"] = "1"
+
 ARGS = ["--disable-gpu", "--disable-quic", "--no-first-run"]
 ARGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 ON_PATH = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]

@@ -41,6 +41,7 @@ SHARED: dict[str, list[str]] = {
 HOMES = {
     "torch": ["engines/torch_engine*"],
     "transformers": ["engines/torch_engine*"],
+    "triton": ["engines/torch_engine_flash.py"],
     "safetensors": ["engines/torch_engine*"],
     "gguf": ["engines/torch_engine*", "engines/llamacpp*"],
     "llama_cpp": ["engines/llamacpp*"],

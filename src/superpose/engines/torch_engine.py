@@ -37,6 +37,7 @@ from superpose.engines.readout import answers, check_ask
 from superpose.engines.torch_engine_blend import Blender
 from superpose.engines.torch_engine_cache import BUCKET, Masks, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
+from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_gguf import to_folder
 from superpose.engines.torch_engine_linear import lay_out, packed
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
@@ -46,7 +47,7 @@ from superpose.engines.torch_engine_readout import read
 from superpose.engines.torch_engine_step import Steps
 from superpose.engines.torch_engine_threads import aside
 from superpose.engines.torch_engine_tokenizer import load_tokenizer
-from superpose.engines.trial import LANES, POSITIONS
+from superpose.engines.trial import LANES, POSITIONS, Findings
 from superpose.types import Distribution, FloatArray, IntArray, Mixture
 
 CHUNKS = {"cpu": 128}  # positions of one pass of a prefill, for which live lanes wait; elsewhere 512 are as quick
@@ -88,7 +89,9 @@ class TorchEngine(Checked):
             lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
             layout = quantized or lay_out(model)
-            self._steps = Steps(self._forward, self._slots, self._device, lanes, packed(model))
+            alone = len({parameter.device for parameter in model.parameters()}) == 1
+            fused = Fused(model) if self._device.type == "cuda" and alone else None
+            self._steps = Steps(self._forward, self._slots, self._device, lanes, packed(model), fused)
             empty_cache(self._device)  # of the weights as they were
             self._slots.attend(model)
             self._weights = held(model)
@@ -116,7 +119,7 @@ class TorchEngine(Checked):
             embedding_scale=self._blender.scale(model.get_input_embeddings().weight),
         )
         self._pace = Pace(threads, torch.set_num_threads, adapt=trial.any_threads(self))
-        found = trial.run(self)
+        found = self._tried(trial)
         self.info = replace(
             self.info,
             max_lanes=max_lanes,
@@ -125,6 +128,17 @@ class TorchEngine(Checked):
             checks=(*lost, *found.checks, *self._steps.words()),
         )
         report("self-check", 2, 2)
+
+    def _tried(self, trial: TorchTrial) -> Findings:
+        """What the trial finds, without compiled layers if it does not pass with them."""
+        if self._steps.fused:
+            try:
+                return trial.run(self)
+            except UnsupportedModel as error:
+                self._steps.give_up(str(error))
+                for lane in list(self._slots.row):
+                    self.close(lane)
+        return trial.run(self)
 
     def open(self) -> int:
         """A new, empty lane. Raises LanesFull."""

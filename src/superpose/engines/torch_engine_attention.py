@@ -32,10 +32,18 @@ def attention(
 
     In a step on a CPU each row sees as many columns as alone, whatever its neighbours hold: a long lane does not slow
     the others, nor does it change their last bits, as masked columns do in some kernels. A recorded step finds its
-    groups of rows in a tensor, and needs a program that walks through them.
+    groups of rows in a tensor, and needs a program that walks through them. A step on a GPU brings spans of columns
+    instead of a mask, and new keys and values that are not stored yet.
     """
     if position_bias is not None:
         raise ValueError("its attention adds position biases")
+    if not attention_mask.is_floating_point():
+        stored: Any = module.superpose_layer
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        fast: Tensor = torch.ops.superpose.flash(
+            query, key, value, stored.keys, stored.values, attention_mask, scale, softcap or 0.0, s_aux
+        )
+        return fast.transpose(1, 2), None
     given, options = (query, key, value, attention_mask), (scaling, softcap, s_aux)
     plan: Any = module.superpose_plan
     if query.shape[2] == 1 and len(plan.groups):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 
 import numpy as np
 import torch
@@ -60,6 +61,8 @@ class Blender:
 
         Those of the last call are kept: a mixture is first measured, then fed.
         """
+        if len(inputs) == len(self._last[0]) and all(map(is_, inputs, self._last[0])):
+            return self._last[1]
         places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
         if any(id(mixture) not in places for mixture in inputs):
             self._last = list(inputs), self._mixed(inputs)
@@ -136,15 +139,16 @@ class Blender:
         Halves are added to halves, in an order that only a mixture's own candidates decide: a batched product
         or sum may take another for another batch, and a lane must not feel its neighbours.
         """
-        ids, weights = np.empty((len(inputs), size), np.int32), np.zeros((len(inputs), size, 1), np.float32)
+        ids, weights = np.empty((len(inputs), size), np.int32), np.zeros((len(inputs), size), np.float32)
         for row, mixture in enumerate(inputs):
             count = len(mixture.ids)
-            ids[row, :count], weights[row, :count, 0] = mixture.ids, mixture.weights
+            ids[row, :count], weights[row, :count] = mixture.ids, mixture.weights
             ids[row, count:] = mixture.ids[0]  # of weight 0, and repeated it changes no maximum
-        shares = torch.from_numpy(weights).to(self._device)
+        sent = torch.from_numpy(np.stack([ids, weights.view(np.int32)])).to(self._device)  # at once: a copy takes long
+        tokens, shares = sent[0], sent[1].view(torch.float32)[..., None]
         found: list[Tensor] = []  # of each chunk of candidates
         for at in range(0, size, CANDIDATES):
-            part = self.tokens(ids[:, at : at + CANDIDATES]).float()  # [m, a power of two, width]
+            part = self._embedding(tokens[:, at : at + CANDIDATES]).float()  # [m, a power of two, width]
             if combine == "max":
                 found = [torch.stack([*found, part.amax(1)]).amax(0)]
                 continue

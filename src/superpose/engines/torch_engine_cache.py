@@ -24,7 +24,7 @@ BUCKET = 64  # the columns seen are rounded up to this: odd lengths round differ
 FIRST_COLUMNS = 256
 
 
-Masks = Tensor | dict[str, Tensor]  # [n, 1, T, kv], or one a kind of layer
+Masks = Tensor | dict[str, Tensor]  # [n, 1, T, kv], or [n, 1, 1, 2] spans of columns; or one a kind of layer
 
 
 class Plan:
@@ -35,6 +35,7 @@ class Plan:
     groups: Sequence[Group] | Tensor = ()  # of a step
     columns: slice | None = None  # written by a pass over one row
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
+    spans = False  # whether this pass is a step whose attention stores keys and values, and takes no mask
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
 
 
@@ -89,6 +90,23 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         return -1
 
 
+class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
+    """The layers of some slots, for a model's own code."""
+
+    def __init__(self, plan: Plan, layers: Sequence[SlotLayer]) -> None:
+        super().__init__(layers=list(layers))
+        self._plan = plan
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As the layer does it; what is new, where attention itself stores it."""
+        if self._plan.spans:  # no layer is looked up: one compiled program serves all of them
+            return key_states, value_states
+        seen: tuple[Tensor, Tensor] = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        return seen
+
+
 class Slots:
     """The rows of all lanes: who holds which, how long it is, and what the next forward pass needs.
 
@@ -101,7 +119,8 @@ class Slots:
         self._limit = max_rows, _ceil(max_columns + 1)  # a full lane that pads a step has a column to write to, too
         self._plan = Plan()
         self._layers = [SlotLayer(self._plan) for _ in kinds]
-        self.cache = Cache(layers=list(self._layers))
+        self.cache = SlotCache(self._plan, self._layers)
+        self.by_spans = False  # whether padded steps have spans instead of masks
         self._cell = 0  # bytes of one column of one row in all layers, once a pass has told
         self._device = torch.device("cpu")
         self.row: dict[int, int] = {}  # of each lane
@@ -111,6 +130,8 @@ class Slots:
         """Makes the model's attention the one below. Not every model hands options on to it, so its modules do."""
         for module in model.modules():
             module.superpose_plan = self._plan
+            if isinstance(index := getattr(module, "layer_idx", None), int) and index < len(self._layers):
+                module.superpose_layer = self._layers[index]
         model.set_attn_implementation(ATTENTION)
 
     def open(self, lane: int) -> None:
@@ -192,7 +213,7 @@ class Slots:
         """Prepares a pass that writes `count` columns of one lane, from `start` on; every layer now follows it."""
         plan, row = self._plan, self.row[lane]
         plan.rows, plan.kv, plan.groups = slice(row, row + 1), _ceil(start + count), ()
-        plan.columns = slice(start, start + count)
+        plan.columns, plan.spans = slice(start, start + count), False
         self._reserve(plan.kv)
 
     def plan_step(self, lanes: Sequence[int], size: int) -> list[int]:
@@ -214,6 +235,7 @@ class Slots:
         self._reserve(max(plan.kv, max(columns) + 1), first + len(columns))
         if padded:
             self.buffers()  # now, for what is captured must not move
+        plan.spans = padded and self.by_spans and all(layer.is_initialized for layer in self._layers)
         return columns
 
     def write(self, rows: Tensor, columns: Tensor) -> None:
@@ -251,13 +273,17 @@ class Slots:
     def shape(self) -> tuple[object, ...]:
         """What of a planned step is not in tensors, and where it reads: another one is another program."""
         plan = self._plan
-        return plan.rows.start, plan.rows.stop, plan.kv, plan.capacity
+        return plan.rows.start, plan.rows.stop, 0 if plan.spans else plan.kv, plan.capacity
 
     def masks(self, positions: Tensor, dtype: torch.dtype) -> Masks:
         """What is added to the scores of queries at `positions` [n, T]: [n, 1, T, kv], or one a kind of layer.
 
-        Models with one kind of layer break on a dict; those with several would take one tensor for all of them.
+        Models with one kind of layer break on a dict; those with several would take one tensor for all of them. For a
+        step by spans, the first and the last column that a row sees, [n, 1, 1, 2], which models hand on like a mask.
         """
+        if self._plan.spans:
+            spans = {kind: _spans(kind, window, positions[:, None, :, None]) for kind, window in self._windows.items()}
+            return spans if len(spans) > 1 else next(iter(spans.values()))
         column = torch.arange(self._plan.kv, device=positions.device)
         query = positions[:, None, :, None]  # [n, 1, T, 1]
         made: dict[str, Tensor] = {}
@@ -309,6 +335,16 @@ class Slots:
         for layer in self._layers:
             layer.grow()
         return [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
+
+
+def _spans(kind: str, window: int, last: Tensor) -> Tensor:
+    """The first and the last column that a row of a layer of this kind sees, [n, 1, 1, 2], `last` [n, 1, 1, 1]."""
+    first = torch.zeros_like(last)
+    if kind == "sliding_attention":
+        first = (last - window + 1).clamp_(min=0)
+    elif kind == "chunked_attention":
+        first = last // window * window
+    return torch.cat([first, last], -1)
 
 
 def _groups(columns: Sequence[int]) -> list[Group]:

@@ -155,7 +155,7 @@ def _blocks(rows: Tensor) -> Tensor:
     Torch shares the sum of a long row out to threads, so that its last bits depend on them and on how many rows there
     are; a block is one thread's.
     """
-    return rows.unflatten(1, (-1, BLOCK))
+    return rows.view(len(rows), -1, BLOCK)
 
 
 def _draw(share: Tensor, u: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:

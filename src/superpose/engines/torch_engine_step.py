@@ -8,15 +8,16 @@ function runs over just the lanes that are asked for, on a CPU with its forward 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from superpose.engine import Readout
 from superpose.engines.readout import FEW
 from superpose.engines.torch_engine_cache import Slots
+from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_memory import ran_out
 from superpose.engines.torch_engine_readout import Asked, Rows, measure, room, shortlist
 from superpose.engines.torch_engine_recorded import Forward, Recorded
@@ -25,14 +26,10 @@ _WARM_UPS = 3
 
 
 class Held(NamedTuple):
-    """What a step takes, at fixed addresses."""
+    """What a padded step takes, at fixed addresses."""
 
     fed: Tensor  # [n, width] in the model's dtype
-    rows: Tensor  # [n]
-    columns: Tensor  # [n]
-    u: Tensor  # the rest as in `Asked`
-    temperature: Tensor | None
-    cold: Tensor | None
+    told: Tensor  # [n, 4] float64: the column that is written, u, temperature, and whether a row is to be greedy
 
 
 class Seen(NamedTuple):
@@ -48,14 +45,34 @@ class Steps:
     """Runs steps of the lanes of some slots."""
 
     def __init__(
-        self, forward: Forward, slots: Slots, device: torch.device, lanes: int, opaque: Sequence[Tensor]
+        self,
+        forward: Forward,
+        slots: Slots,
+        device: torch.device,
+        lanes: int,
+        opaque: Sequence[Tensor] = (),
+        fused: Fused | None = None,
     ) -> None:
         self._forward, self._slots, self._device, self._lanes = forward, slots, device, lanes
         self.padded = device.type == "cuda"
         self._recorded = Recorded(forward, slots, opaque) if device.type == "cpu" else None
-        self._held: dict[int, Held] = {}  # by the rows of a step
+        self._held: dict[int, tuple[Held, Tensor]] = {}  # by the rows of a step; and what is told, on the host
+        self._rows = torch.arange(lanes, device=device)
         self._room: Tensor | None = None  # for readouts
         self._graphs = Graphs(device) if self.padded else None
+        self._fused = fused
+        slots.by_spans = self.fused
+
+    @property
+    def fused(self) -> bool:
+        """Whether layers are compiled."""
+        return self._fused is not None and not self._fused.why_not
+
+    def give_up(self, reason: str) -> None:
+        """Runs layers as they are from now on."""
+        assert self._fused is not None
+        self._fused.give_up(reason)
+        self._graphs, self._slots.by_spans = self._graphs and Graphs(self._device), False
 
     def run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
         """Logits [n, vocab] and readouts after `fed` [n, width] at the ends of lanes, in the order of `arrange`."""
@@ -64,7 +81,7 @@ class Steps:
             columns = torch.tensor(self._slots.plan_step(lanes, 0), device=self._device)
             first = self._slots.row[lanes[0]]
             rows = torch.arange(first, first + n, device=self._device)
-            seen = self.compute(Held(fed, rows, columns, *Asked.of(asks).to(self._device)))
+            seen = self._compute(fed, rows, columns, Asked.of(asks).to(self._device))
             return seen.logits, Rows(seen.scores, seen.numbers)
         size = min(1 << (n - 1).bit_length(), self._lanes)
         held = self._fill(self._slots.plan_step(lanes, size), fed, asks)
@@ -73,20 +90,25 @@ class Steps:
         return seen.logits[:n], Rows(seen.scores[:n], seen.numbers[:n], seen.shortlist)
 
     def compute(self, held: Held) -> Seen:
-        """The step that was planned, of tensors only; with a shortlist where its length is not to be awaited."""
-        self._slots.write(held.rows, held.columns)
-        positions, forward = held.columns[:, None], self._recorded or self._forward
-        logits = forward(held.fed[:, None], positions, self._slots.masks(positions, held.fed.dtype))
-        scores, numbers = measure(logits, Asked(held.u, held.temperature, held.cold), self._roomy(logits))
-        ready = shortlist(scores, numbers, min(FEW, scores.shape[1])) if self.padded else None
-        return Seen(logits, scores, numbers, ready)
+        """The padded step that was planned, of tensors only, with a shortlist: its length is not to be awaited."""
+        column, u, temperature, cold = held.told.unbind(1)
+        asked = Asked(u[:, None], temperature[:, None].float(), cold[:, None] > 0)
+        seen = self._compute(held.fed, self._rows[: len(held.fed)], column.long(), asked)
+        return seen._replace(shortlist=shortlist(seen.scores, seen.numbers, min(FEW, seen.scores.shape[1])))
+
+    def _compute(self, fed: Tensor, rows: Tensor, columns: Tensor, asked: Asked) -> Seen:
+        self._slots.write(rows, columns)
+        positions, forward = columns[:, None], self._recorded or self._forward
+        with self._fused.running() if self._fused else nullcontext():
+            logits = forward(fed[:, None], positions, self._slots.masks(positions, fed.dtype))
+        return Seen(logits, *measure(logits, asked, self._roomy(logits)), None)
 
     def _roomy(self, logits: Tensor) -> Tensor | None:
         """Where readouts are computed; a CUDA graph has memory of its own."""
         if self._recorded is None:
             return None
         if self._room is None or self._room.shape[1] < len(logits):
-            self._room = room(*logits.shape, logits.device)
+            self._room = room(len(logits), logits.shape[1], logits.device)
         return self._room
 
     def proved(self) -> bool:
@@ -95,23 +117,21 @@ class Steps:
 
     def words(self) -> tuple[str, ...]:
         """How steps run, for the self-check."""
-        how = self._graphs or self._recorded
-        return how.words() if how else ()
+        return tuple(word for how in (self._fused, self._graphs or self._recorded) if how for word in how.words())
 
     def _fill(self, columns: list[int], fed: Tensor, asks: Sequence[Readout]) -> Held:
         """Writes what a step takes to where it is read; rows behind the lanes are fed zeros."""
         size, n = len(columns), len(fed)
-        rows = torch.arange(size, device=self._device)
-        new = Held(
-            pad(fed, (0, 0, 0, size - n)),
-            rows,
-            torch.tensor(columns, device=self._device),
-            *Asked.of([*asks, *[Readout()] * (size - n)], always=True).to(self._device),
-        )
-        held = self._held.setdefault(size, new)
-        for kept, part in zip(held, new, strict=True):
-            if kept is not None and part is not None:
-                kept.copy_(part)
+        if size not in self._held:
+            told = torch.empty(size, 4, dtype=torch.float64, pin_memory=self._device.type == "cuda")
+            self._held[size] = Held(fed.new_zeros(size, fed.shape[1]), told.to(self._device)), told
+        held, told = self._held[size]
+        u, temperature, cold = Asked.of([*asks, *[Readout()] * (size - n)], always=True)
+        assert temperature is not None and cold is not None
+        torch.cat([torch.tensor(columns)[:, None], u, temperature, cold], 1, out=told)
+        held.told.copy_(told, non_blocking=True)  # the last step was awaited, so that nobody reads what was told then
+        held.fed[:n].copy_(fed)
+        held.fed[n:].zero_()
         return held
 
 

@@ -80,7 +80,7 @@ class Trial:
         for i, answers in enumerate(first):
             own += [self._own[k][at + i] for k, at in starts.values()]
             got += [answers[lane] for lane in lanes]
-        self._words.append(self._verdict("lanes agree with the model alone", own, got))
+        words = [*self._words, self._verdict("lanes agree with the model alone", own, got)]
 
         for lane, (_, at) in starts.items():
             engine.rollback(lane, at)
@@ -91,7 +91,7 @@ class Trial:
         forked = replay({d: (0, _LENGTHS[0] + 1), b: (1, _LENGTHS[1] + 1), c: (2, _LENGTHS[2] + 1)}, _STEPS - 1)
         own = [answers[lane] for answers in first for lane in lanes] + [answers[a] for answers in first[1:]]
         got = [answers[lane] for answers in again for lane in lanes] + [answers[d] for answers in forked]
-        self._words.append(self._verdict("rollback and fork repeat the same numbers", own, got))
+        words.append(self._verdict("rollback and fork repeat the same numbers", own, got))
 
         engine.rollback(a, _LENGTHS[0])
         engine.prefill(c, np.full(_BESIDE, 3, np.int32), ask)  # so that a sees more columns than it has
@@ -107,7 +107,7 @@ class Trial:
         }[invariance]
         for lane in lanes:
             engine.close(lane)
-        return Findings(invariance, (*self._words, said))
+        return Findings(invariance, (*words, said))
 
     def _any_count(self, engine: Engine, a: int, b: int, c: int) -> str:
         """Empty if lane `a` answers the same bits among any number of lanes, else where it first does not."""

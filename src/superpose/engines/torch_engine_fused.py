@@ -1,0 +1,70 @@
+"""The decoder layers of a step on a GPU, compiled: one program for all of them, in which small operations are fused.
+
+Of some forty kernels a layer a dozen remain. Only steps take it; prompts, whose shapes are many, run as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from superpose.engines.trial import first_line
+
+
+class Fused:
+    """Exchanges the forward functions of a model's decoder layers for ones that are compiled while a step runs."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        names = set(model._no_split_modules or ())  # classes, by name
+        self._layers = [module for module in model.modules() if type(module).__name__ in names]
+        self._plain = [layer.forward for layer in self._layers]
+        self._on, self.why_not = False, ""
+        try:
+            import_module("superpose.engines.torch_engine_flash")  # needs triton, which is not everywhere
+            config: Any = import_module("torch._dynamo").config  # takes a second to import
+            # Each layer has a number, for which there would be a program of its own.
+            self._loosely = partial(config.patch, allow_unspec_int_on_nn_module=True)
+        except Exception as error:  # a triton of another version may fail in any way
+            self.give_up(first_line(error))
+        if not self._layers:
+            self.give_up("its decoder layers have no name")
+        if not self.why_not:
+            for layer, plain in zip(self._layers, self._plain, strict=True):
+                layer.forward = self._either(plain, torch.compile(plain, fullgraph=True))
+
+    def give_up(self, reason: str) -> None:
+        """Layers run as they are from now on."""
+        self.why_not = reason
+        for layer, plain in zip(self._layers, self._plain, strict=True):
+            layer.forward = plain
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Layers are compiled ones inside."""
+        if self.why_not:
+            yield
+            return
+        self._on = True
+        try:
+            with self._loosely():
+                yield
+        finally:
+            self._on = False
+
+    def words(self) -> tuple[str, ...]:
+        """What became of it, for the self-check."""
+        said = f"no ({self.why_not})" if self.why_not else "yes, with attention over just what a lane holds"
+        return (f"layers of a step are compiled: {said}",)
+
+    def _either(self, plain: Callable[..., Tensor], compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            return (compiled if self._on else plain)(*args, **kwargs)
+
+        return forward

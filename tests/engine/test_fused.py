@@ -1,0 +1,83 @@
+"""The step of a GPU without one: its attention in triton's interpreter, its layers traced as for a compiler.
+
+What the interpreter and a backend that only counts leave untried is that the kernels are compiled; test_cuda.py does.
+"""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+if find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+from superpose.engines import torch_engine_flash
+from superpose.engines.torch_engine_attention import attend
+from superpose.engines.torch_engine_fused import Fused
+from superpose.engines.torch_engine_step import Steps
+from tests.engine.test_step import ASKS, agree, mixture, tokens
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU kernels are compiled: test_cuda.py tests them"),
+]
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    counted, compiled = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled(function, backend=counted, **options))
+    torch._dynamo.reset()
+    return counted
+
+
+def as_on_a_gpu(engine):
+    """The engine with padded steps of compiled layers."""
+    fused = Fused(engine._model)
+    engine._steps = Steps(engine._forward, engine._slots, engine._device, engine.info.max_lanes, (), fused)
+    engine._steps.padded, engine._steps._recorded = True, None
+    return engine
+
+
+@pytest.mark.parametrize("columns", [70, 700])
+@pytest.mark.parametrize("softcap, sinks", [(0.0, False), (2.0, True)])
+@pytest.mark.parametrize("heads, heads_kv, d, e", [(6, 2, 24, 24), (4, 4, 48, 16)])
+def test_attention_over_spans_is_masked_attention(columns, softcap, sinks, heads, heads_kv, d, e):
+    torch.manual_seed(columns)
+    keys, values = torch.randn(5, heads_kv, columns, d), torch.randn(5, heads_kv, columns, e)
+    query, key, value = torch.randn(3, heads, 1, d), torch.randn(3, heads_kv, 1, d), torch.randn(3, heads_kv, 1, e)
+    first, last = torch.tensor([0, 20, 0]), torch.tensor([0, 33, columns - 1])
+    sink = torch.randn(heads) if sinks else None
+    stored = [kept.clone() for kept in (keys, values)]
+    for kept, new in zip(stored, (key, value), strict=True):
+        kept[torch.arange(3), :, last] = new[:, :, 0]
+    at = torch.arange(columns)
+    mask = torch.where((at >= first[:, None]) & (at <= last[:, None]), 0.0, torch.finfo(torch.float32).min)
+    expected = attend(query, stored[0][:3], stored[1][:3], mask[:, None, None], 0.3, softcap or None, sink)
+    spans = torch.stack([first, last], -1)[:, None, None]
+    found = torch_engine_flash.flash(query, key, value, keys, values, spans, 0.3, softcap, sink)
+    assert (found - expected).abs().max() < 2e-6
+    assert torch.equal(keys, stored[0]) and torch.equal(values, stored[1])  # what is new is in, and nothing else
+
+
+def short(engine):
+    """Logits and beliefs of lanes that come, wait and grow; fewer than `told` has, for the interpreter is slow."""
+    lanes, found = [engine.open() for _ in range(3)], []
+    for seed, lane in enumerate(lanes):
+        engine.prefill(lane, tokens(seed, 3 + 30 * seed), ASKS[0])
+    for step, chosen in enumerate([[0, 1, 2], [2], [2, 1]]):
+        asks = [ASKS[(lane + step) % 4] for lane in chosen]
+        beliefs = engine.step([lanes[i] for i in chosen], [mixture(10 * step + i) for i in chosen], asks)
+        found += zip(engine.logits(), beliefs, strict=True)
+    return found
+
+
+def test_compiled_layers_give_the_same_numbers(name, build, engine_of, counter, monkeypatch):
+    monkeypatch.setattr(torch_engine_flash, "SPLITS", 2)
+    expected = short(engine_of(build(name)))
+    engine = as_on_a_gpu(engine_of(build(name)))
+    agree(short(engine), expected)
+    assert engine._steps.words()[0] == "layers of a step are compiled: yes, with attention over just what a lane holds"
+    # Few programs for all layers, lengths and counts of lanes; a kind of layer has one of its own.
+    assert 1 <= counter.frame_count <= 6, counter.frame_count
