@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -60,6 +61,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         rows, columns = self.plan.capacity
         if self.is_initialized and (self.keys.shape[0] < rows or self.keys.shape[2] < columns):
             self.keys, self.values = _grown(self.keys, rows, columns), _grown(self.values, rows, columns)
+            if self.keys.device.type != "cpu":  # or layers would be compiled anew
+                self.loosen()
+
+    def loosen(self) -> None:
+        """Tells a compiler that rows and columns will become more."""
+        for stored in (self.keys, self.values):
+            import_module("torch._dynamo").maybe_mark_dynamic(stored, [0, 2])
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """What the plan's rows see, [n, heads_kv, kv, d], once `key_states` [n, heads_kv, T, d] are in."""

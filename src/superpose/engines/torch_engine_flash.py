@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 SPLITS = 16  # thread blocks to a row and a head of keys
-_BLOCK = 64  # columns that one of them takes at once
+_BYTES = 16 << 10  # of keys that one of them takes at once; of these several are under way in its memory, of 99 KB
 _LEAST = 16  # queries of a product, at least
 
 
@@ -121,7 +121,7 @@ def flash(
         query, key, value, keys, values, spans.contiguous(), parts, stats, scaling, softcap,
         *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], *keys.stride()[:3], *values.stride()[:3], heads_kv,
         GROUP=group, GROUPS=max(_LEAST, size(group)), D=d, DS=max(_LEAST, size(d)), E=e, ES=max(_LEAST, size(e)),
-        SOFTCAP=softcap > 0, BLOCK=_BLOCK, SPLITS=SPLITS,
+        SOFTCAP=softcap > 0, BLOCK=max(16, _BYTES // (size(d) * keys.element_size())), SPLITS=SPLITS, num_stages=2,
     )  # fmt: skip
     _join[(n * heads_kv, group)](
         parts, stats, sinks, out, heads_kv, GROUP=group, E=e, ES=max(_LEAST, size(e)), SINKS=sinks is not None,

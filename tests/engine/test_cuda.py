@@ -1,0 +1,62 @@
+"""What only a GPU can show: the compiled kernels, layers and graphs of a step against the engine on a CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from superpose.engines.torch_engine import TorchEngine
+from superpose.engines.toy import ByteTokenizer
+from tests.engine.test_step import ASKS, agree, mixture, tokens, told
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+DENSE = ["llama", "qwen2", "qwen3", "mistral-sliding", "gemma2", "gemma3"]
+
+
+def engine_on_a_gpu(model, context=400):
+    return TorchEngine(model.to("cuda"), ByteTokenizer(), "tiny", max_lanes=4, context=context)
+
+
+def test_a_gpu_gives_the_numbers_of_a_cpu(name, build, engine_of):
+    expected = told(engine_of(build(name), context=400))
+    engine = engine_on_a_gpu(build(name))
+    agree(told(engine), expected)
+    compiled, captured = engine._steps.words()
+    if name in DENSE:  # experts may be chosen on the host
+        assert compiled.startswith("layers of a step are compiled: yes")
+        assert captured.startswith("steps run as CUDA graphs: yes")
+
+
+def test_steps_are_captured_again_once_lanes_have_more_memory(build):
+    engine = engine_on_a_gpu(build("qwen2"))
+    lanes = [engine.open() for _ in range(4)]
+    for step, lane in enumerate(lanes):
+        engine.prefill(lane, tokens(step, 3 + 95 * step), ASKS[0])  # more rows, and later more columns
+        engine.step([lane], [mixture(step)], [ASKS[0]])
+    assert "steps run as CUDA graphs: yes" in engine._steps.words()[-1]
+
+
+def test_a_lane_has_the_same_bits_beside_others(build):
+    engine = engine_on_a_gpu(build("qwen2"))
+    lane, *others = [engine.open() for _ in range(4)]
+    engine.prefill(lane, tokens(1, 40), ASKS[0])
+    found = []
+    for length in (3, 200):
+        for other in others:
+            engine.rollback(other, 0)
+            engine.prefill(other, tokens(length, length), ASKS[0])
+        engine.step([lane, *others], [mixture(7), mixture(1), mixture(2), mixture(length)], ASKS)
+        found.append(engine.logits()[0])
+        engine.rollback(lane, 40)
+    assert np.array_equal(*found)
+
+
+def test_memory_comes_back(build):
+    engine = engine_on_a_gpu(build("qwen2"))
+    told(engine)
+    before = torch.cuda.memory_allocated()
+    engine.release()
+    del engine
+    assert torch.cuda.memory_allocated() < before / 2
