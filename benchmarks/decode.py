@@ -45,6 +45,7 @@ class Timed:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.steps: list[tuple[float, float, int]] = []  # began, seconds inside, lanes; lanes 0 is a prefill
+        self._mixing = 0.0  # seconds of the mixtures that the next step is fed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -56,14 +57,20 @@ class Timed:
     def release(self) -> None:
         """Nothing: it serves several runners."""
 
+    def norm_ratios(self, mixtures: Any) -> Any:
+        began = time.perf_counter()
+        answer = self._engine.norm_ratios(mixtures)
+        self._mixing = time.perf_counter() - began
+        return answer
+
     def step(self, lanes: Any, *arguments: Any) -> Any:
         began = time.perf_counter()
         answer = self._engine.step(lanes, *arguments)
-        self.steps.append((began, time.perf_counter() - began, len(lanes)))
+        self.steps.append((began, time.perf_counter() - began + self._mixing, len(lanes)))
         return answer
 
     def rate(self, lanes: int) -> tuple[float, float]:
-        """Lane-steps a second while `lanes` were live, and the share of that time outside of `step`."""
+        """Lane-steps a second while `lanes` were live, and the share of that time outside of the engine."""
         pairs = [(one, two) for one, two in pairwise(self.steps) if one[2] == two[2] == lanes]
         whole = sum(two[0] - one[0] for one, two in pairs)
         inside = sum(one[1] for one, _ in pairs)
