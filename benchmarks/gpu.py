@@ -79,6 +79,7 @@ def ours(engine: TorchEngine, lanes: int, steps: int) -> float:
         if step == warm:
             begun = time.perf_counter()
         fed = [Mixture(d.ids, d.probs / d.probs.sum()) for d in beliefs]
+        engine.norm_ratios(fed)  # as every run does
         beliefs = engine.step(opened, fed, [ask] * lanes)
     took = time.perf_counter() - begun
     for lane in opened:
@@ -146,7 +147,7 @@ def main() -> None:
                 "device": torch.cuda.get_device_name(options.device) if cuda else platform.processor() or "cpu",
                 "torch": torch.__version__, "shape": "tiny" if options.tiny else "Qwen2.5-3B", "steps": options.steps,
                 "copy_gigabytes_per_second": round(speed, 4), "weights": weights, "lanes": rows,
-                "checks": engine.info.checks[-1:],
+                "checks": engine.info.checks[-2:],
             }
         )
     )  # fmt: skip
