@@ -67,6 +67,7 @@ class Timed:
         began = time.perf_counter()
         answer = self._engine.step(lanes, *arguments)
         self.steps.append((began, time.perf_counter() - began + self._mixing, len(lanes)))
+        self._mixing = 0.0
         return answer
 
     def rate(self, lanes: int) -> tuple[float, float]:

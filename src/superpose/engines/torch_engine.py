@@ -125,6 +125,7 @@ class TorchEngine(Checked):
             max_lanes=max_lanes,
             context=context,
             invariance=found.invariance,
+            fingerprint=self.info.fingerprint + ("-compiled" if self._steps.fused else ""),
             checks=(*lost, *found.checks, *self._steps.words()),
         )
         report("self-check", 2, 2)
@@ -134,10 +135,12 @@ class TorchEngine(Checked):
         if self._steps.fused:
             try:
                 return trial.run(self)
-            except UnsupportedModel as error:
-                self._steps.give_up(str(error))
+            except OutOfMemory:
+                raise
+            except EngineError as error:
+                self._steps.give_up(str(error).partition("self-check; ")[2] or str(error))
                 for lane in list(self._slots.row):
-                    self.close(lane)
+                    self._slots.close(lane)  # with all that was written, which may be no numbers
         return trial.run(self)
 
     def open(self) -> int:

@@ -37,7 +37,7 @@ def attention(
     """
     if position_bias is not None:
         raise ValueError("its attention adds position biases")
-    if not attention_mask.is_floating_point():
+    if attention_mask.dtype == torch.int64:
         stored: Any = module.superpose_layer
         scale = query.shape[3] ** -0.5 if scaling is None else scaling
         fast: Tensor = torch.ops.superpose.flash(

@@ -66,7 +66,7 @@ class Blender:
         places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
         if any(id(mixture) not in places for mixture in inputs):
             self._last = list(inputs), self._mixed(inputs)
-            places = {id(mixture): at for at, mixture in enumerate(inputs)}
+            return self._last[1]
         return self._last[1][torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
 
     def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -38,6 +37,7 @@ class Plan:
     scatter: tuple[Tensor, Tensor] | None = None  # rows [n] and columns [n] written by any other
     spans = False  # whether this pass is a step whose attention stores keys and values, and takes no mask
     capacity = (0, 0)  # rows and columns that every layer grows to before it is written
+    moves = 0  # how often keys and values of a layer came to lie elsewhere
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped here
@@ -61,13 +61,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         rows, columns = self.plan.capacity
         if self.is_initialized and (self.keys.shape[0] < rows or self.keys.shape[2] < columns):
             self.keys, self.values = _grown(self.keys, rows, columns), _grown(self.values, rows, columns)
-            if self.keys.device.type != "cpu":  # or layers would be compiled anew
-                self.loosen()
-
-    def loosen(self) -> None:
-        """Tells a compiler that rows and columns will become more."""
-        for stored in (self.keys, self.values):
-            import_module("torch._dynamo").maybe_mark_dynamic(stored, [0, 2])
+            self.plan.moves += 1
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """What the plan's rows see, [n, heads_kv, kv, d], once `key_states` [n, heads_kv, T, d] are in."""
@@ -90,7 +84,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         return self.plan.kv, 0
 
     def get_seq_length(self) -> int:
-        """Columns seen; the rows' own lengths travel as position ids."""
+        """Columns seen; the rows' own lengths travel as position ids. RuntimeError where no such number is known."""
+        if self.plan.spans:
+            raise RuntimeError("it asks how long the cache is")
         return self.plan.kv
 
     def get_max_length(self) -> int:
@@ -281,7 +277,12 @@ class Slots:
     def shape(self) -> tuple[object, ...]:
         """What of a planned step is not in tensors, and where it reads: another one is another program."""
         plan = self._plan
-        return plan.rows.start, plan.rows.stop, 0 if plan.spans else plan.kv, plan.capacity
+        return plan.rows.start, plan.rows.stop, 0 if plan.spans else plan.kv, plan.moves
+
+    @property
+    def spans(self) -> bool:
+        """Whether the planned pass is a step by spans."""
+        return self._plan.spans
 
     def masks(self, positions: Tensor, dtype: torch.dtype) -> Masks:
         """What is added to the scores of queries at `positions` [n, T]: [n, 1, T, kv], or one a kind of layer.

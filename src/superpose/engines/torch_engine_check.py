@@ -67,6 +67,8 @@ def longest(config: PreTrainedConfig, cap: int) -> int:
     for rope in _ropes(text):
         if rope.get("rope_type") == "longrope":  # beyond it, the longest lane would rescale all of them
             limits.append(rope.get("original_max_position_embeddings"))
+    if getattr(text, "attn_temperature_tuning", False):  # beyond it, it counts by the cache's length, not a lane's
+        limits.append(max(1, text.floor_scale - 1024))
     return min(limit for limit in limits if limit)
 
 

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 SPLITS = 16  # thread blocks to a row and a head of keys
-_BYTES = 16 << 10  # of keys that one of them takes at once; of these several are under way in its memory, of 99 KB
+_BYTES = 16 << 10  # of keys that one of them takes at once, so that it needs less than the 99 KB that each GPU has
 _LEAST = 16  # queries of a product, at least
 
 
@@ -109,7 +109,10 @@ def flash(
 
     `keys` [rows, heads_kv, columns, d] and `values` [rows, heads_kv, columns, e]; row i sees, of its own, the columns
     from `spans[i, 0]` to `spans[i, 1]` ([n, 1, 1, 2] int64), the last of which is written here. No softcap is 0.
+    Raises ValueError for spans of another shape.
     """
+    if spans.shape != (len(query), 1, 1, 2):
+        raise ValueError(f"spans of {tuple(spans.shape)} for {len(query)} rows")
     (n, heads, _, d), heads_kv, e = query.shape, keys.shape[1], values.shape[3]
     group = heads // heads_kv
     query, key, value = (part if part.stride(3) == 1 else part.contiguous() for part in (query, key, value))

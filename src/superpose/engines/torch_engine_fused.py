@@ -1,12 +1,13 @@
-"""The decoder layers of a step on a GPU, compiled: one program for all of them, in which small operations are fused.
+"""The decoder layers of a step on a GPU, compiled: one program of a lane alone and one of several for a kind of layer.
 
-Of some forty kernels a layer a dozen remain. Only steps take it; prompts, whose shapes are many, run as they are.
+Small operations are fused in it: of some forty kernels a layer a dozen remain. Prompts, whose shapes are many, run as
+they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from superpose.engines.trial import first_line
+
+_OPTIONS: dict[str, dict[str, object]] = {
+    "torch._dynamo.config": {
+        "allow_unspec_int_on_nn_module": True,  # each layer has a number, for which there would be a program of its own
+        "specialize_float": True,
+        "recompile_limit": 64,  # all models of a class share it, released ones too
+    },
+    # Or a program for as many lanes as there is room for would be another one.
+    "torch.fx.experimental._config": {"use_duck_shape": False},
+}
 
 
 class Fused:
@@ -28,16 +39,15 @@ class Fused:
         self._on, self.why_not = False, ""
         try:
             import_module("superpose.engines.torch_engine_flash")  # needs triton, which is not everywhere
-            config: Any = import_module("torch._dynamo").config  # takes a second to import
-            # Each layer has a number, for which there would be a program of its own.
-            self._loosely = partial(config.patch, allow_unspec_int_on_nn_module=True)
+            # Dynamo takes a second to import.
+            self._patches = [_patch(import_module(name), options) for name, options in _OPTIONS.items()]
         except Exception as error:  # a triton of another version may fail in any way
             self.give_up(first_line(error))
         if not self._layers:
             self.give_up("its decoder layers have no name")
         if not self.why_not:
             for layer, plain in zip(self._layers, self._plain, strict=True):
-                layer.forward = self._either(plain, torch.compile(plain, fullgraph=True))
+                layer.forward = self._either(plain, torch.compile(plain, fullgraph=True, dynamic=True))
 
     def give_up(self, reason: str) -> None:
         """Layers run as they are from now on."""
@@ -53,7 +63,9 @@ class Fused:
             return
         self._on = True
         try:
-            with self._loosely():
+            with ExitStack() as patched:
+                for patch in self._patches:
+                    patched.enter_context(patch())
                 yield
         finally:
             self._on = False
@@ -68,3 +80,8 @@ class Fused:
             return (compiled if self._on else plain)(*args, **kwargs)
 
         return forward
+
+
+def _patch(config: Any, options: dict[str, object]) -> Callable[[], AbstractContextManager[None]]:
+    """What sets those of the options that this version of torch has."""
+    return partial(config.patch, {name: value for name, value in options.items() if hasattr(config, name)})

@@ -56,9 +56,9 @@ class Asked(NamedTuple):
 
 
 def room(rows: int, vocabulary: int, device: torch.device) -> Tensor:
-    """Where `measure` computes, [3, rows, vocabulary and more] float32; whole blocks, of which what is more is 0."""
+    """Where `measure` computes, [3, rows, vocabulary and more] float32: whole blocks, with nothing behind the end."""
     made = torch.empty(3, rows, -(-vocabulary // BLOCK) * BLOCK, device=device)
-    made[:, :, vocabulary:] = 0
+    made[0, :, vocabulary:] = NEVER
     return made
 
 
@@ -69,25 +69,21 @@ def measure(logits: Tensor, asked: Asked, held: Tensor | None = None) -> tuple[T
     ten times what is computed in it.
     """
     n, vocabulary = logits.shape
-    whole = (room(n, vocabulary, logits.device) if held is None else held)[:, :n]  # in blocks of BLOCK
-    scores, share, work = whole[:, :, :vocabulary]
-    wide = logits if logits.dtype == torch.float32 else scores.copy_(logits)
-    highest, likeliest = wide.max(-1, keepdim=True)  # [n, 1]; the first of equals
-    torch.sub(wide, highest, out=scores).clamp_(min=NEVER)
-    torch.exp(scores, out=share)
-    torch.mul(share, scores, out=work)
-    entropy = entropy_raw = _entropy(*whole[1:])
+    scores, share, work = (room(n, vocabulary, logits.device) if held is None else held)[:, :n]
+    own = scores[:, :vocabulary].copy_(logits)  # the rest has no share, now and below
+    highest, likeliest = own.max(-1, keepdim=True)  # [n, 1]; the first of equals
+    torch.exp(scores.sub_(highest).clamp_(min=NEVER), out=share)
+    entropy = entropy_raw = _entropy(share, torch.mul(share, scores, out=work))
     if asked.temperature is not None:
         torch.div(scores, asked.temperature, out=work)
         if asked.cold is not None:
             work.masked_fill_(asked.cold, NEVER).scatter_(1, likeliest, 0.0)  # 0 it is in the other rows too
         torch.exp(work, out=share)
-        work.mul_(share)
-        entropy = _entropy(*whole[1:])
-    drawn, total = _draw(whole[1], asked.u, vocabulary)
+        entropy = _entropy(share, work.mul_(share))
+    drawn, total = _draw(share, asked.u, vocabulary)
     numbers = torch.cat([highest, total, entropy, entropy_raw, share.gather(1, drawn) / total], 1)
-    scores.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
-    return scores, torch.cat([numbers.view(torch.int32), drawn.int()], 1)
+    own.scatter_(1, likeliest, 1.0)  # so that the lowest of equal ids comes first everywhere
+    return own, torch.cat([numbers.view(torch.int32), drawn.int()], 1)
 
 
 def shortlist(scores: Tensor, numbers: Tensor, count: int) -> Tensor:

@@ -21,6 +21,7 @@ from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_memory import ran_out
 from superpose.engines.torch_engine_readout import Asked, Rows, measure, room, shortlist
 from superpose.engines.torch_engine_recorded import Forward, Recorded
+from superpose.engines.trial import first_line
 
 _WARM_UPS = 3
 
@@ -76,6 +77,15 @@ class Steps:
 
     def run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
         """Logits [n, vocab] and readouts after `fed` [n, width] at the ends of lanes, in the order of `arrange`."""
+        try:
+            return self._run(lanes, fed, asks)
+        except Exception as error:  # a compiler fails in any way
+            if not self.fused or ran_out(error):
+                raise
+            self.give_up(first_line(error))
+        return self._run(lanes, fed, asks)  # writes again what was written
+
+    def _run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
         n = len(lanes)
         if not self.padded:
             columns = torch.tensor(self._slots.plan_step(lanes, 0), device=self._device)
@@ -99,7 +109,7 @@ class Steps:
     def _compute(self, fed: Tensor, rows: Tensor, columns: Tensor, asked: Asked) -> Seen:
         self._slots.write(rows, columns)
         positions, forward = columns[:, None], self._recorded or self._forward
-        with self._fused.running() if self._fused else nullcontext():
+        with self._fused.running() if self._fused and self._slots.spans else nullcontext():
             logits = forward(fed[:, None], positions, self._slots.masks(positions, fed.dtype))
         return Seen(logits, *measure(logits, asked, self._roomy(logits)), None)
 
@@ -142,10 +152,15 @@ class Graphs:
         self._device = device
         self._made: dict[tuple[object, ...], tuple[Any, Seen]] = {}
         self._pool: Any = None  # of memory, shared by all graphs
+        self._aside: Any = None  # stream of warm-ups
         self._broken = ""
 
     def __call__(self, shape: tuple[object, ...], function: Callable[[Held], Seen], held: Held) -> Seen:
         """What the function makes of what is held, by a replay where there was this shape before."""
+        with torch.cuda.device(-1 if self._device.type == "cpu" else self._device):  # -1 is no device
+            return self._answer(shape, function, held)
+
+    def _answer(self, shape: tuple[object, ...], function: Callable[[Held], Seen], held: Held) -> Seen:
         if self._broken:
             return function(held)
         if shape not in self._made:
@@ -173,12 +188,13 @@ class Graphs:
         return (f"steps run as CUDA graphs: yes ({len(self._made)} shapes so far)",)
 
     def _capture(self, shape: tuple[object, ...], function: Callable[[Held], Seen], held: Held) -> None:
-        # The last element of a shape is where keys and values lie: graphs of other places are of no more use.
+        # The last element of a shape tells where keys and values lie: graphs of other places are of no more use.
         self._made = {known: made for known, made in self._made.items() if known[-1] == shape[-1]}
         if not self._made:  # a pool ends with its last graph
             self._pool = None
         cuda: Any = torch.cuda  # its streams are not typed
-        aside, current = cuda.Stream(self._device), cuda.current_stream(self._device)
+        aside = self._aside = self._aside or cuda.Stream(self._device)
+        current = cuda.current_stream(self._device)
         aside.wait_stream(current)
         with cuda.stream(aside):  # a step may run again: it writes the same to the same place
             for _ in range(_WARM_UPS):
