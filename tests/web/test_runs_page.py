@@ -380,7 +380,9 @@ def test_a_refusal_is_said_and_the_list_stays(shelf: Shelf) -> None:
     shelf.open(rows=3)
     refuse = {"status": 503, "json": {"title": "busy", "detail": "the store is busy; try again"}}
     shelf.page.route(LISTS, lambda route: route.fulfill(**refuse))
-    shelf.table.get_by_role("button", name="Steps").click()
+    with shelf.page.expect_response("**/api/runs/facets"):  # which comes, after the list did not
+        shelf.table.get_by_role("button", name="Steps").click()
+    shelf.page.wait_for_timeout(200)
     said = shelf.page.get_by_role("main").get_by_role("alert")
     expect(said).to_have_text("the store is busy; try again")
     expect(shelf.rows()).to_have_count(3)

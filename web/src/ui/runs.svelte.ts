@@ -126,8 +126,13 @@ class Runs {
     });
   }
 
+  /** Reads what can be filtered by; that this came does not end the list's trouble. */
   private async count(): Promise<void> {
-    await this.read(async () => void (this.facets = await get<Facets>('/api/runs/facets')));
+    try {
+      this.facets = await get<Facets>('/api/runs/facets');
+    } catch (error) {
+      this.trouble ??= sentence(error);
+    }
   }
 
   // -- the selection ------------------------------------------------------------------------------------
