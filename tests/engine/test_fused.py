@@ -4,6 +4,7 @@ That the kernels can be compiled is shown too; how they run then is for test_cud
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from torch._dynamo.testing import CompileCounter
 if find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-from superpose.engines import torch_engine_flash
+from superpose.engines import torch_engine_flash, torch_engine_linear
 from superpose.engines.torch_engine_attention import attend
 from superpose.engines.torch_engine_check import TorchTrial
 from superpose.engines.torch_engine_fused import Fused
@@ -118,6 +119,18 @@ def test_compiled_layers_give_the_same_numbers(name, build, engine_of, counter, 
     engine.prefill(lane, tokens(1, 270), ASKS[0])  # more columns, and with them other buffers
     engine.step([lane], [mixture(1)], [ASKS[0]])
     assert counter.frame_count == 2 * KINDS[name]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler for a CPU needs g++")
+def test_torch_can_compile_the_layers(build, engine_of, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch_engine_flash, "SPLITS", 2)
+    monkeypatch.setattr(torch_engine_linear, "_works", lambda linear: False)  # packed weights are for a CPU only
+    torch._dynamo.reset()
+    expected = short(engine_of(build("qwen2")))
+    engine = as_on_a_gpu(engine_of(build("qwen2"), context=400))
+    agree(short(engine), expected)
+    assert engine._steps.words()[0] == "layers of a step are compiled: yes, with attention over just what a lane holds"
 
 
 def test_layers_that_ask_how_long_the_cache_is_run_as_they_are(build, engine_of, counter, monkeypatch):
