@@ -3,6 +3,7 @@
 That the kernels can be compiled is shown too; how they run then is for test_cuda.py, where there is a GPU.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -79,7 +80,6 @@ def short(engine):
 
 
 COMPILE = """
-import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -151,8 +151,13 @@ def errs(plain):
     return lambda *args, **kwargs: 1.01 * plain(*args, **kwargs)
 
 
+def loses(plain):
+    return lambda *args, **kwargs: math.nan * plain(*args, **kwargs)
+
+
 @pytest.mark.parametrize(
-    "compiled, reason", [(fails, "there is no compiler here"), (errs, "lanes agree with the model")]
+    "compiled, reason",
+    [(fails, "there is no compiler here"), (errs, "lanes agree with the model"), (loses, "not finite")],
 )
 def test_layers_that_cannot_be_compiled_or_err_run_as_they_are(compiled, reason, build, engine_of, monkeypatch):
     monkeypatch.setattr(torch_engine_flash, "SPLITS", 2)

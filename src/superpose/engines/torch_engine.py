@@ -39,7 +39,7 @@ from superpose.engines.torch_engine_cache import BUCKET, Masks, Slots
 from superpose.engines.torch_engine_check import TorchTrial, longest, refuse, vocabulary
 from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_gguf import to_folder
-from superpose.engines.torch_engine_linear import lay_out, packed
+from superpose.engines.torch_engine_linear import lay_out, packed, undivided
 from superpose.engines.torch_engine_load import end_ids, fingerprint, load_model
 from superpose.engines.torch_engine_memory import empty_cache, held, ran_out
 from superpose.engines.torch_engine_quantize import quantize
@@ -89,8 +89,7 @@ class TorchEngine(Checked):
             lost = (quantize(model, quantized, tokenizer),) if quantized else ()
             trial = TorchTrial(model, label, vocab)
             layout = quantized or lay_out(model)
-            alone = len({parameter.device for parameter in model.parameters()}) == 1
-            fused = Fused(model) if self._device.type == "cuda" and alone else None
+            fused = Fused(model) if self._device.type == "cuda" and undivided(model) else None
             self._steps = Steps(self._forward, self._slots, self._device, lanes, packed(model), fused)
             empty_cache(self._device)  # of the weights as they were
             self._slots.attend(model)

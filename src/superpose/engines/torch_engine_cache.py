@@ -84,7 +84,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         return self.plan.kv, 0
 
     def get_seq_length(self) -> int:
-        """Columns seen; the rows' own lengths travel as position ids. RuntimeError where no such number is known."""
+        """Columns seen; the rows' own lengths travel as position ids. Raises RuntimeError in a step by spans."""
         if self.plan.spans:
             raise RuntimeError("it asks how long the cache is")
         return self.plan.kv

@@ -5,6 +5,7 @@ them. Source: Dao et al., "Flash-Decoding for long-context inference" (2023). Ho
 alone, so that its bits are the same beside any others.
 """
 
+# Kernels have no types that mypy knows:
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from torch import Tensor
 
 SPLITS = 16  # thread blocks to a row and a head of keys
 _BYTES = 16 << 10  # of keys that one of them takes at once, so that it needs less than the 99 KB that each GPU has
-_LEAST = 16  # queries of a product, at least
+_LEAST = 16  # the shortest side of a product
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]  # triton is untyped
 def _split(
     query, key, value, keys, values, spans, parts, stats, scaling, softcap,
     q_n, q_h, k_n, k_h, v_n, v_h, keys_n, keys_h, keys_c, values_n, values_h, values_c, heads_kv,
@@ -71,7 +72,7 @@ def _split(
     tl.store(stats + 2 * place + 1, total, mask=g < GROUP)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]  # triton is untyped
 def _join(
     parts, stats, sinks, out, heads_kv,
     GROUP: tl.constexpr, E: tl.constexpr, ES: tl.constexpr, SINKS: tl.constexpr, SPLITS: tl.constexpr,
@@ -124,7 +125,7 @@ def flash(
         query, key, value, keys, values, spans.contiguous(), parts, stats, scaling, softcap,
         *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], *keys.stride()[:3], *values.stride()[:3], heads_kv,
         GROUP=group, GROUPS=max(_LEAST, size(group)), D=d, DS=max(_LEAST, size(d)), E=e, ES=max(_LEAST, size(e)),
-        SOFTCAP=softcap > 0, BLOCK=max(16, _BYTES // (size(d) * keys.element_size())), SPLITS=SPLITS, num_stages=2,
+        SOFTCAP=softcap > 0, BLOCK=max(_LEAST, _BYTES // (size(d) * keys.element_size())), SPLITS=SPLITS, num_stages=2,
     )  # fmt: skip
     _join[(n * heads_kv, group)](
         parts, stats, sinks, out, heads_kv, GROUP=group, E=e, ES=max(_LEAST, size(e)), SINKS=sinks is not None,

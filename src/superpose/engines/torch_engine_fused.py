@@ -58,9 +58,6 @@ class Fused:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Layers are compiled ones inside."""
-        if self.why_not:
-            yield
-            return
         self._on = True
         try:
             with ExitStack() as patched:

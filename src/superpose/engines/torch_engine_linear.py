@@ -58,6 +58,11 @@ def packed(model: nn.Module) -> list[Tensor]:
     return [module.packed for module in model.modules() if isinstance(module, PackedLinear)]
 
 
+def undivided(model: nn.Module) -> bool:
+    """Whether all of a model is on one device."""
+    return len({parameter.device for parameter in model.parameters()}) == 1
+
+
 @torch.inference_mode()
 def lay_out(model: nn.Module) -> str:
     """How the model's linear layers are laid out now, in words: packed where oneDNN is at hand, and joined.
@@ -68,8 +73,7 @@ def lay_out(model: nn.Module) -> str:
     if found and _works(getattr(*found[0])):
         exchange(model, found, PackedLinear)
         return "packed together"
-    alone = len({parameter.device for parameter in model.parameters()}) == 1
-    return "joined" if found and alone and exchange(model, found, lambda linear: linear) else "plain"
+    return "joined" if found and undivided(model) and exchange(model, found, lambda linear: linear) else "plain"
 
 
 def _works(linear: nn.Linear) -> bool:
