@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from superpose.engine import Readout
@@ -160,6 +161,19 @@ def same(one, other):
     for (logits, belief), (expected, wanted) in zip(one, other, strict=True):
         assert np.array_equal(logits, expected)
         assert belief.ids.tolist() == wanted.ids.tolist() and belief.drawn == wanted.drawn
+
+
+def test_a_model_that_writes_into_what_it_is_fed_spoils_nothing(engine_of):
+    shape = dict(vocab_size=300, n_embd=48, dff=64, n_layer=2, n_head=4, n_positions=128)
+    engine = engine_of(transformers.CTRLLMHeadModel(transformers.CTRLConfig(**shape)), context=96)
+    assert engine.info.checks[-1] == YES
+    lane, fed, found = engine.open(), mixture(1), []
+    engine.prefill(lane, tokens(1, 9), ASKS[0])
+    for _ in range(3):
+        engine.step([lane], [fed], [ASKS[0]])
+        found.append(engine.logits())
+        engine.rollback(lane, 9)
+    assert all(np.array_equal(found[0], again) for again in found[1:])
 
 
 def test_programs_give_the_same_bits_for_lanes_that_come_wait_grow_and_go(name, build, engine_of):

@@ -293,7 +293,7 @@ class TorchEngine(Checked):
     def _forward(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
         """Logits [n, vocab] after `fed` [n, T, width] at `positions` [n, T] of the rows that were planned."""
         logits: Tensor = self._model(
-            inputs_embeds=fed,
+            inputs_embeds=fed.clone(),  # some models write into it, and it may be fed again
             position_ids=positions,
             attention_mask=masks,
             use_cache=True,
