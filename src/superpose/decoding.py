@@ -189,8 +189,8 @@ class Decoder:
             return None
         if not isinstance(chosen, Mixture):
             raise self._failed(f"returned {type(chosen).__name__} where a Mixture or Stop is due")
-        if int(chosen.ids.max()) >= self._info.vocab:
-            raise self._failed(f"fed token {int(chosen.ids.max())}; the vocabulary ends at {self._info.vocab - 1}")
+        if (highest := chosen.ids.item(chosen.ids.argmax())) >= self._info.vocab:
+            raise self._failed(f"fed token {highest}; the vocabulary ends at {self._info.vocab - 1}")
         return chosen
 
     def _end_of_text(self, events: list[Event], d: Distribution) -> None:
@@ -278,7 +278,7 @@ class Decoder:
                 {"id": i, "text": texts[i], "probability": _short(p)}
                 for i, p in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
             ],
-            "tail": _short(d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
+            "tail": _short(d.tail if shown == len(d.ids) else d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
             "entropy": _short(d.entropy),
             "entropy_raw": _short(d.entropy_raw),
             "norm_ratio": None,
@@ -312,8 +312,9 @@ def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
     """
     shown = chosen.shown if chosen.kind == "mixture" else int(chosen.ids[0])
     if shown is None:
-        if (chosen.ids == d.ids[0]).any():  # mostly; to search them all takes as long as the rest of a record
-            shown = int(d.ids[0])
+        first = d.ids.item(0)
+        if chosen.ids.item(0) == first or (chosen.ids == first).any():  # mostly; to search them all takes long
+            shown = first
         else:
             believed = np.flatnonzero(np.isin(d.ids, chosen.ids))
             shown = int(d.ids[believed[0]] if believed.size else chosen.ids[chosen.weights.argmax()])

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 
 from superpose.events import TERMINAL, Event, RunRecord, answered, fold, is_ordinary, queued
 from superpose.imports import Foreign
+from superpose.store_checkpoint import LATEST, Checkpoints
 from superpose.store_list import SHOWN, Lists, Page, Query, label, prompt, strategy, title
 from superpose.store_schema import MIGRATIONS
 from superpose.store_words import SEARCHED, Words
@@ -35,6 +36,7 @@ INTERRUPTED = "interrupted: the server stopped while this run was live; what it 
 _LIVE = "status IN ('queued', 'running', 'paused')"
 _STATUS = {"run_started": "running", "run_resumed": "running", "run_paused": "paused"}
 _KEPT = timedelta(minutes=5)  # how long a deleted run can be restored for certain
+_NEW = 512  # events at the end of the file that are read through sooner than an index is searched
 _SLICE = 500  # events of a deleted run that go in one transaction: it holds up those who write
 
 
@@ -117,6 +119,7 @@ class Store:
             path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
             self._db = _connect(path)
             self._reader = self._db if folder is None else _connect(path)  # of lists: they hold up no run
+            self._checkpoints = Checkpoints(lambda: _connect(path))
         except (OSError, sqlite3.Error) as error:
             self._end_life()
             raise StoreUnusable(f"the data folder {folder} cannot be used: {error}") from error
@@ -124,6 +127,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {LATEST}")
             self._words = self._migrate()
             self._lists = Lists(self._words, self._reader, self._reading)
             self.purge()
@@ -135,6 +139,7 @@ class Store:
 
     def close(self) -> None:
         """Closes the file."""
+        self._checkpoints.close()
         with self._reading, self._lock:
             self._reader.close()
             self._db.close()
@@ -168,9 +173,10 @@ class Store:
         On return all of them are on disk; on an error none is.
         """
         with self._lock, self._transaction():
-            for run, event in batch:
-                self._insert(run, event)
+            size = sum(self._insert(run, event) for run, event in batch)
             self._db.executemany("INSERT INTO feeds VALUES (?, ?, ?, ?)", feeds)
+            if self._folder is not None:
+                self._checkpoints.writes(size)
         if any(event["type"] in TERMINAL for _, event in batch):
             self._sync()
         self._ring()
@@ -253,7 +259,7 @@ class Store:
         while self._rows(expired, (before,)):
             with self._lock, self._transaction():
                 for row in self._rows(expired, (before,)):  # asked again: another process may purge too
-                    events = "SELECT position FROM events WHERE run = ? ORDER BY position LIMIT ?"
+                    events = "SELECT position FROM events WHERE run = ? ORDER BY seq LIMIT ?"
                     gone = self._db.execute(f"DELETE FROM events WHERE position IN ({events})", (row["id"], _SLICE))
                     if gone.rowcount < _SLICE:
                         self._words.remove(row["place"])
@@ -273,9 +279,12 @@ class Store:
     def events(self, runs: Sequence[str], after: int, limit: int = 512) -> list[Stored]:
         """Events of these runs whose position is above `after`, in order; limit -1 gives all."""
         marks = ",".join("?" * len(runs))
+        ((newest,),) = self._rows("SELECT max(position) FROM events")
+        # Who follows live runs looks through all that is new; who is behind, through the index of runs.
+        source = "events NOT INDEXED" if (newest or 0) - after < _NEW else "events"
         rows = self._rows(
-            f"SELECT position, run, seq, type, data FROM events WHERE run IN ({marks}) AND position > ? "
-            "ORDER BY position LIMIT ?",
+            f"SELECT position, run, seq, type, data FROM events WHERE position IN (SELECT position FROM {source} "
+            f"WHERE run IN ({marks}) AND position > ? ORDER BY position LIMIT ?) ORDER BY position",
             (*runs, after, limit),
         )
         return [Stored(*row) for row in rows]
@@ -436,7 +445,7 @@ class Store:
     def _tag(self, place: int, tags: Iterable[str]) -> None:
         self._db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, place) for tag in tags])
 
-    def _insert(self, run: str, event: Event) -> None:
+    def _insert(self, run: str, event: Event) -> int:
         tally = self._tallies.get(run) or self._recount(run)
         kind = event["type"]
         data = _dump({"type": kind, "run": run, "seq": tally.seq, **event})
@@ -454,6 +463,7 @@ class Store:
             )
             (row,) = self._db.execute("SELECT place FROM runs WHERE id = ?", (run,))
             self._words.put(row["place"], answer=tally.text)
+        return len(data)
 
     def _recount(self, run: str) -> _Tally:
         """The tally of a run that this process did not begin. Raises UnknownRun."""
@@ -491,10 +501,7 @@ class Store:
     def _sync(self) -> None:
         """Forces what was written onto the disk, if it can: the events are in the file already."""
         with self._lock:
-            try:
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            except sqlite3.Error as error:
-                log.warning("the run store could not be synced: %s", error)
+            self._checkpoints.make(self._db)
 
     def _migrate(self) -> Words:
         """Brings the file to the newest schema, one numbered step at a time; another process may be doing it."""

@@ -127,9 +127,10 @@ class Mixture:
 
     def heaviest(self, count: int) -> npt.NDArray[np.intp]:
         """Places [at most `count`] of the largest weights, signs aside, heaviest first, the earlier of equals first."""
-        sizes = np.abs(self.weights)
-        least = np.float32(0)
-        if len(sizes) > count:  # no more than the count-th largest; near it, for the likeliest mostly come first
-            least = np.partition(sizes[: 16 * count], -count)[-count]
-        places = np.flatnonzero(sizes >= least)
-        return places[np.argsort(-sizes[places], kind="stable")[:count]]
+        lightness = -np.abs(self.weights)
+        if len(lightness) <= count:
+            return lightness.argsort(kind="stable")
+        # No more than the count-th largest; near it, for the likeliest mostly come first.
+        most = np.partition(lightness[: 16 * count], count - 1)[count - 1]
+        places = np.flatnonzero(lightness <= most)
+        return places[lightness[places].argsort(kind="stable")[:count]]

@@ -19,7 +19,7 @@ LEVELS = [
     ["__init__", "types", "rng", "problems"],
     ["strategy", "engine"],
     ["strategies", "engines", "models", "spec", "texts"],
-    ["events", "store_schema", "store_words", "store_family"],
+    ["events", "store_schema", "store_words", "store_family", "store_checkpoint"],
     ["replay", "store_list", "formats"],
     ["imports", "planning"],
     ["decoding", "store"],

@@ -7,10 +7,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 
+from superpose import store_checkpoint
 from superpose.events import answered
 from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable, UnknownRun
 from superpose.store_list import Query
@@ -298,3 +300,65 @@ def test_what_counts_as_the_answer(tmp_path):
     assert run(drawn, mixed, answer) == "z"
     assert run(mixed, mixed) == ""
     assert run(("answer", "mixture", "w"), answer) == "wz"
+
+
+def test_the_log_goes_into_the_file_beside_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "DUE", 20_000)
+    store, file = Store(tmp_path), tmp_path / "runs.sqlite3"
+    run, text = store.create(SPEC), "x" * 5000
+    before = file.stat().st_size
+    store.append([(run, {**step(number), "text": text}) for number in range(3)])
+    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
+    store.append([(run, {**step(number), "text": text}) for number in range(3, 6)])
+    deadline = time.monotonic() + 10
+    while file.stat().st_size < before + 6 * len(text):
+        assert time.monotonic() < deadline, "no checkpoint was made"
+        time.sleep(0.01)
+    store.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
+    assert len(Store(tmp_path).record(run)["steps"]) == 6
+
+
+def test_a_commit_makes_no_checkpoint_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "DUE", 2**60)
+    store, file = Store(tmp_path), tmp_path / "runs.sqlite3"
+    run, text = store.create(SPEC), "x" * 4000
+    before = file.stat().st_size
+    for number in range(1500):  # pages; by itself SQLite would at 1,000
+        store.append([(run, {**step(number), "text": text})])
+    assert file.stat().st_size == before
+    for number in range(1500, store_checkpoint.LATEST):
+        store.append([(run, {**step(number), "text": text})])
+    assert file.stat().st_size > before + 10**7
+
+
+def test_the_end_of_a_run_waits_for_a_checkpoint_that_began_before(tmp_path):
+    store = Store(tmp_path)
+    run = store.create(SPEC)
+    ending = threading.Thread(target=store.append, args=([(run, END)],))
+    with store._checkpoints._alone:
+        ending.start()
+        ending.join(0.2)
+        assert ending.is_alive()
+    ending.join(10)
+    assert store.status(run) == "finished"
+
+
+def test_a_store_in_memory_has_no_log(monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "DUE", 1)
+    store = Store(None)
+    store.append([(store.create(SPEC), step(0))])
+    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
+
+
+def test_events_are_found_near_the_end_and_far_from_it(tmp_path):
+    store = Store(tmp_path)
+    runs = [store.create(SPEC) for _ in range(3)]
+    for number in range(400):
+        store.append([(run, step(number)) for run in runs])
+    for wanted in (runs[:1], runs[::2], runs):
+        every = store.events(wanted, 0, limit=-1)
+        assert [stored.position for stored in every] == sorted(stored.position for stored in every)
+        assert len(every) == 401 * len(wanted)
+        for at in (0, 5, len(every) // 2, len(every) - 9, len(every) - 1):  # by the index, and without it
+            assert store.events(wanted, every[at].position, limit=7) == every[at + 1 : at + 8]
