@@ -1,14 +1,15 @@
 """Speed of an engine's step against llama.cpp's own loop over as many sequences: same file, threads and process.
 
     python benchmarks/llamacpp.py [--model smollm2-135m] [--steps 256] [--rounds 8] [--lanes 1 8 16] [--threads 1]
-                                  [--engine torch] [--weights bfloat16] [--greedy] [--large]
+                                  [--engine torch] [--weights bfloat16] [--greedy] [--plain] [--large]
 
 Theirs is `llama_decode` of a token a sequence and llama.cpp's own draw at the same temperature, or its greedy sampler,
-with its own defaults; ours, the llamacpp engine unless another is named, feeds a mixture of five a lane and answers
-with probabilities, entropies and a draw. A round is a run of each, which alternate every 16 steps, so that a noisy
-machine hits both, with as many threads each; ratios are medians over rounds, of wall time and of the processor's time,
-which says more with one thread on a busy machine. What ours does besides decoding does not grow with the layers:
-`--large` measures random weights of the shape of SmolLM2-1.7B. The last line is JSON.
+with its own defaults, of which `--plain` takes flash attention away, as in ours. Ours, the llamacpp engine unless
+another is named, feeds a mixture of five a lane and answers with probabilities, entropies and a draw. A round is a run
+of each, which alternate every 16 steps, so that a noisy machine hits both, with as many threads each; ratios are
+medians over rounds, of wall time and of the processor's time, which says more with one thread on a busy machine. What
+ours does besides decoding does not grow with the layers: `--large` measures random weights of the shape of
+SmolLM2-1.7B. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ LARGE = {"block_count": 24, "embedding_length": 2048, "feed_forward_length": 819
 class Theirs:
     """Some sequences, a token of each at a time, as llama.cpp's batched example does it."""
 
-    def __init__(self, model: Model, ids: list[int], lanes: int, threads: int, greedy: bool) -> None:
+    def __init__(self, model: Model, ids: list[int], lanes: int, threads: int, options: argparse.Namespace) -> None:
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx, parameters.n_seq_max, parameters.n_batch = 2048 * lanes, lanes, 512
+        if options.plain:
+            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.n_ctx, parameters.n_seq_max, parameters.n_batch = 2048 * lanes, lanes, max(512, len(ids))
         parameters.n_threads = parameters.n_threads_batch = threads
         self._context = llama_cpp.llama_init_from_model(model.pointer, parameters)
-        if greedy:
+        if options.greedy:
             samplers = [llama_cpp.llama_sampler_init_greedy()]
         else:
             samplers = [llama_cpp.llama_sampler_init_temp(ASK.temperature), llama_cpp.llama_sampler_init_dist(1)]
@@ -166,9 +169,10 @@ def measured(files: ModelFiles, options: argparse.Namespace) -> dict[str, Any]:
         "model": files.name, "parameters": engine.info.parameters, "numbers": engine.info.dtype,
         "engine": engine.info.name, "threads": threads, "context": len(ids),
         "theirs": "greedy" if options.greedy else f"a draw at temperature {ASK.temperature}",
+        "their_attention": "plain" if options.plain else "their default",
     }  # fmt: skip
     for lanes in options.lanes:
-        ours, theirs = Ours(engine, ids, lanes), Theirs(model, ids, lanes, threads, options.greedy)
+        ours, theirs = Ours(engine, ids, lanes), Theirs(model, ids, lanes, threads, options)
         rounds = []
         for number in range(options.rounds):
             rounds.append(run((ours, theirs), options.steps))
@@ -196,6 +200,7 @@ def main() -> None:
     parser.add_argument("--engine", default="llamacpp", help="ours")
     parser.add_argument("--weights", help="dtype of ours, of torch")
     parser.add_argument("--greedy", action="store_true", help="theirs takes the likeliest token instead of a draw")
+    parser.add_argument("--plain", action="store_true", help="theirs without flash attention, as ours")
     parser.add_argument("--large", action="store_true", help="1.7 billion random weights, the model's vocabulary")
     options = parser.parse_args()
 

@@ -162,6 +162,14 @@ class Engine(Protocol):
         """Appends one mixture to each named lane in one forward pass; a belief per lane, in that order."""
         ...
 
+    def meanwhile(self, act: Callable[[], object]) -> None:
+        """Does this at once, or while a device of its own makes the next step; not at all where that fails before.
+
+        It may ask for norm ratios, of mixtures that this step is fed without waiting for it. What it raises comes out
+        of here or of that step, which then has changed no lane.
+        """
+        ...
+
     def fork(self, src: int, upto: int) -> int:
         """A new lane that holds positions [0, upto) of `src`."""
         ...

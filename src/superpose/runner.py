@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from superpose.decoding import Advance, Decoder
@@ -200,7 +199,7 @@ class Runner:
         # The least unread first: a short prompt does not wait for a long one.
         reading = min((live for live in active if not live.loaded), key=lambda live: live.ahead, default=None)
         if reading is not None:
-            self._guard([reading], lambda: self._read(reading))
+            self._guard([reading], lambda lives: self._read(*lives))
         self._step([live for live in active if live.loaded and live.lane is not None])
 
     def _settle(self) -> None:
@@ -396,7 +395,7 @@ class Runner:
         return self.engine.step([live.lane], [live.fed], [live.decoder.ask()])[0]
 
     def _step(self, ready: list[Live]) -> None:
-        """Decides for every lane, writes the events in one transaction, feeds all mixtures in one pass."""
+        """Decides for every lane, feeds all mixtures in one pass, meanwhile writes the events in one transaction."""
         batch: list[tuple[str, Event]] = []
         stepped: list[tuple[Live, Event, Mixture]] = []
         feeding: list[Live] = []
@@ -411,17 +410,35 @@ class Runner:
             batch += [(live.run, event) for event in move.events]
             stepped += [(live, event, live.fed) for event in move.events if event["type"] == "step"]
             (ended if move.then == "end" else feeding).append(live)
-        self._measure(stepped)
-        for live in ended:
-            if live.decoder is not None and live.decoder.finished:
-                batch.append((live.run, {"type": "run_finished", "timing": live.timing()}))
-        if batch:
-            self.store.append(
-                batch, [feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
-            )
-        for live in ended:
-            self._leave(live)
-        self._guard(feeding, lambda: self._feed(feeding))
+        written = False
+
+        def write() -> None:
+            nonlocal written
+            if written:
+                return
+            self._measure(stepped)
+            for live in ended:
+                if live.decoder is not None and live.decoder.finished:
+                    batch.append((live.run, {"type": "run_finished", "timing": live.timing()}))
+            if batch:
+                large = [feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
+                self.store.append(batch, large)
+            written = True
+
+        def feed_and_write(lives: list[Live]) -> None:
+            try:
+                self._feed(lives, write)
+            except (EngineError, StrategyFailed):
+                write()  # before anybody says that it failed
+                raise
+
+        try:
+            self._guard(feeding, feed_and_write)
+            write()
+        finally:
+            if written:
+                for live in ended:
+                    self._leave(live)
 
     def _decide(self, live: Live) -> Advance:
         """The run's next move; asks the engine anew where the question about the position has changed."""
@@ -458,24 +475,22 @@ class Runner:
                     live.credit -= 1
                     live.until = time.monotonic() + self._hold_s
 
-    def _feed(self, feeding: list[Live]) -> None:
-        decoders = [live.decoder for live in feeding if live.decoder is not None]
-        beliefs = self.engine.step(
-            [live.lane for live in feeding if live.lane is not None],
-            [live.fed for live in feeding],
-            [decoder.ask() for decoder in decoders],
-        )
+    def _feed(self, feeding: list[Live], meanwhile: Callable[[], None]) -> None:
+        lanes = [live.lane for live in feeding if live.lane is not None]
+        asks = [live.decoder.ask() for live in feeding if live.decoder is not None]
+        self.engine.meanwhile(meanwhile)
+        beliefs = self.engine.step(lanes, [live.fed for live in feeding], asks)
         now = time.perf_counter()
         for live, belief in zip(feeding, beliefs, strict=True):
             live.belief, live.ready = belief, now
 
     # -- failures -----------------------------------------------------------------------------------------
 
-    def _guard(self, lives: list[Live], act: Callable[[], None]) -> None:
-        """Does it. Without memory the longest run fails and the others go on; another error fails these."""
+    def _guard(self, lives: list[Live], act: Callable[[list[Live]], None]) -> None:
+        """Does it with them. Without memory the longest run fails and the others go on; another error fails these."""
         while lives:
             try:
-                return act()
+                return act(lives)
             except OutOfMemory as error:
                 longest = max(lives, key=lambda live: self.engine.length(live.lane) if live.lane is not None else 0)
                 lives.remove(longest)
@@ -486,7 +501,7 @@ class Runner:
                 if len(lives) == 1:
                     return self._fail(lives, str(error))
                 for live in lives:  # one of them is at fault; the engine has not moved any
-                    self._guard([live], partial(self._feed, [live]))
+                    self._guard([live], act)
                 return None
 
     def _fail(self, lives: list[Live], why: str) -> None:

@@ -56,6 +56,18 @@ def test_a_lane_has_the_same_bits_beside_others(build):
     assert np.array_equal(*found)
 
 
+def test_lengths_are_known_while_a_step_is_made(build, engine_of):
+    engine, plain = engine_on_a_gpu(build("qwen2")), engine_of(build("qwen2"))
+    lanes, fed, found = [engine.open() for _ in range(2)], [mixture(1), mixture(2)], []
+    for lane in lanes:
+        engine.prefill(lane, tokens(1, 5), ASKS[0])
+    for _ in range(3):
+        engine.meanwhile(lambda: found.append(engine.norm_ratios(fed[::-1])))
+        engine.step(lanes, fed, ASKS[:2])
+    assert len(found) == 3
+    assert np.abs(np.array(found) - plain.norm_ratios(fed[::-1])).max() < 1e-5
+
+
 def test_weights_and_lanes_are_let_go(build):
     engine = engine_on_a_gpu(build("qwen2"))
     told(engine)

@@ -14,8 +14,9 @@ import torch
 import transformers
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from superpose.engine import Readout
+from superpose.engine import BadShape, Readout
 from superpose.engines.pace import Pace
+from superpose.engines.torch_engine_readout import Rows
 from superpose.engines.torch_engine_step import Graphs, Held, Seen
 from superpose.types import GaussianNoise, Mixture, Sampling
 
@@ -128,6 +129,44 @@ def test_a_full_lane_that_waits_is_not_harmed(build, engine_of):
         engine.step(others, [Mixture.token(4)] * 3, ASKS[:3])
     assert rows[full] == 3
     assert all(torch.equal(one, other) for one, other in zip(before, cells(), strict=True))
+
+
+def test_what_is_done_meanwhile_comes_after_a_pass_is_under_way_and_before_it_is_waited_for(
+    build, engine_of, monkeypatch
+):
+    plain, engine = engine_of(build("qwen2"), context=64), padded(engine_of(build("qwen2"), context=64))
+    order, expected = [], []
+    for made in (plain, engine):
+        lane = made.open()
+        made.prefill(lane, tokens(1, 5), ASKS[0])
+        expected.append(made.step([lane], [Mixture.token(4)], ASKS[:1]))
+        made.rollback(lane, 5)
+    run, fetch = engine._steps.run, Rows.fetch
+    monkeypatch.setattr(engine._steps, "run", lambda *given: order.append("run") or run(*given))
+    monkeypatch.setattr(Rows, "fetch", lambda *given: order.append("wait") or fetch(*given))
+    ratio = plain.norm_ratios([Mixture.token(4)])
+    plain.meanwhile(lambda: order.append("at once"))
+    assert order == ["at once"]
+
+    fed = Mixture.token(4)
+    engine.meanwhile(lambda: order.append(engine.norm_ratios([fed]).tolist()))
+    engine.step([lane], [fed], ASKS[:1])
+    assert order[1:] == ["run", ratio.tolist(), "wait"]
+
+    def fails():
+        raise OSError("the disk is full")
+
+    engine.rollback(lane, 5)
+    engine.meanwhile(fails)
+    with pytest.raises(OSError, match="full"):
+        engine.step([lane], [fed], ASKS[:1])
+    assert engine.length(lane) == 5
+    engine.meanwhile(fails)
+    with pytest.raises(BadShape):
+        engine.step([lane], [], [])
+    again = engine.step([lane], [fed], ASKS[:1])  # what was to be done beside the refused one is forgotten
+    assert [belief.drawn for belief in again] == [belief.drawn for belief in expected[0]]
+    assert again[0].probs == pytest.approx(expected[1][0].probs, abs=0)
 
 
 def test_a_step_that_asks_the_host_is_found_out_and_runs_uncaptured(build, engine_of, traced):

@@ -1,5 +1,6 @@
 """Many runs over one engine: alone and together are the same, one run's failure is its own."""
 
+import json
 import threading
 import time
 
@@ -179,6 +180,72 @@ def test_out_of_memory_fails_the_longest_run_and_the_others_go_on(lab):
     assert failed["error"].startswith("out of memory at step ")
     assert len(failed["steps"]) > 5
     assert wait(store, short)["status"] == "finished"
+
+
+class Afar(ToyEngine):
+    """Makes its steps on a device of its own: what is to be done meanwhile is done in them, or not where they fail."""
+
+    act = None
+
+    def meanwhile(self, act):
+        self.act = act
+
+    def step(self, lanes, inputs, asks):
+        act, self.act = self.act, None
+        if sum(self.length(lane) for lane in lanes) > 150:
+            raise OutOfMemory("no memory left for 1 MB")
+        beliefs = super().step(lanes, inputs, asks)
+        if act is not None:
+            act()
+        return beliefs
+
+
+def told(store, run):
+    """What was recorded of a run, without its times."""
+    timed = ("run", "t_ms", "timing", "queue_s", "prefill_s", "created_at")
+    events = [json.loads(stored.data) for stored in store.events([run], 0, limit=-1)]
+    return [{key: value for key, value in event.items() if key not in timed} for event in events]
+
+
+def test_events_written_while_a_device_computes_are_the_same(lab):
+    specs = [{"user": f"hi {i}", "seed": i, "T_e": 4 + i, "T_total": 12 + 3 * i} for i in range(4)]
+    found = []
+    for engine in (ToyEngine(), Afar()):
+        runner, store = lab(engine)
+        runs = [runner.submit(make_spec(spec)) for spec in specs]
+        for run in runs:
+            assert wait(store, run)["status"] == "finished"
+        found.append([told(store, run) for run in runs])
+    assert found[0] == found[1]
+
+
+def test_what_led_to_a_pass_that_fails_is_written_before_its_failure(lab):
+    runner, store = lab(Afar(step_s=0.001))
+    long = runner.submit(make_spec({"user": "y" * 70, "T_total": 100, "T_e": 100, "end_probability": None}))
+    short = runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30}))
+    failed = wait(store, long)
+    assert failed["error"] == f"out of memory at step {len(failed['steps'])}: lower T_total or stop other runs"
+    assert len(failed["steps"]) > 5
+    assert [event["type"] for event in told(store, long)[-2:]] == ["step", "run_failed"]
+    assert wait(store, short)["status"] == "finished"
+
+
+def test_a_store_that_fails_while_a_device_computes_fails_the_runs_and_the_lab_lives_on(lab, monkeypatch):
+    runner, store = lab(Afar(step_s=0.001))
+    append, broken = store.append, []
+
+    def full(batch, feeds=()):
+        if not broken and any(event["type"] == "step" and event["step"] == 5 for _, event in batch):
+            broken.append(batch)
+            raise OSError("the disk is full")
+        append(batch, feeds)
+
+    monkeypatch.setattr(store, "append", full)
+    run = runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30}))
+    failed = wait(store, run)
+    assert failed["error"] == "OSError: the disk is full"
+    assert [step["step"] for step in failed["steps"]] == list(range(5))
+    assert wait(store, runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30})))["status"] == "finished"
 
 
 class Odd(ToyEngine):

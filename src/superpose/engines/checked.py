@@ -1,8 +1,8 @@
-"""What an engine refuses before it touches anything, each in a sentence: a call that fails changes no lane."""
+"""What engines have in common, above all what they refuse, each in a sentence: a call that fails changes no lane."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,13 +12,17 @@ from superpose.types import IntArray, Mixture
 
 
 class Checked:
-    """Base of engines: the checks of a call. Raises UnknownLane, BadShape, LaneTooLong."""
+    """Base of engines, with the checks of a call. Raises UnknownLane, BadShape, LaneTooLong."""
 
     info: EngineInfo
 
     def length(self, lane: int) -> int:
         """How many positions a lane holds. Raises UnknownLane."""
         raise NotImplementedError
+
+    def meanwhile(self, act: Callable[[], object]) -> None:
+        """Does this at once: the host itself makes the steps."""
+        act()
 
     def _within(self, lane: int, upto: int) -> None:
         """That a lane can be cut back to `upto` positions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -49,7 +50,7 @@ class Blender:
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
-        lengths = [np.linalg.norm(mixed) for mixed in self._mixtures(inputs)]
+        lengths = [math.sqrt(mixed.dot(mixed)) for mixed in self._mixtures(inputs)]
         return np.array(lengths, np.float32) / np.float32(self._units.length)
 
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:

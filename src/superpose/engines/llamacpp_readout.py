@@ -36,22 +36,23 @@ class Reader:
 
     def _sum(self, row: FloatArray, ask: Readout) -> Sums:
         """Everything that needs all of a row's logits [vocab]."""
-        highest = row.max()
-        if not np.isfinite(highest):
-            return Sums(float(highest), 0.0, 0.0, 0.0, 0, 0.0)
+        likeliest = int(row.argmax())
+        highest = row.item(likeliest)
+        if not math.isfinite(highest):
+            return Sums(highest, 0.0, 0.0, 0.0, 0, 0.0)
         scores = self._scores.reshape(-1)[: self._vocab]
-        np.subtract(row, highest, out=scores)
-        if scores.min() < NEVER:  # so that no temperature makes it infinite
+        np.subtract(row, np.float32(highest), out=scores)
+        if scores.item(scores.argmin()) < NEVER:  # so that no temperature makes it infinite
             np.maximum(scores, np.float32(NEVER), out=scores)
         sums, entropy_raw = self._shared()
         if ask.temperature < COLDEST:
-            return Sums(float(highest), 1.0, 0.0, entropy_raw, int(row.argmax()), 1.0)
+            return Sums(highest, 1.0, 0.0, entropy_raw, likeliest, 1.0)
         entropy = entropy_raw
         if ask.temperature != 1:
             np.divide(scores, np.float32(ask.temperature), out=scores)
             sums, entropy = self._shared()
         drawn, total = _draw(self._share, sums, ask.u)
-        return Sums(float(highest), total, entropy, entropy_raw, drawn, float(self._share.item(drawn)) / total)
+        return Sums(highest, total, entropy, entropy_raw, drawn, float(self._share.item(drawn)) / total)
 
     def _shared(self) -> tuple[Float64Array, float]:
         """Sums [blocks] of the exponentials of the scores, which are the shares afterwards, and their entropy in nats.
@@ -76,7 +77,7 @@ class _Rows:
         for row in rows:
             logits, sums = self._logits[row], self._sums[row]
             highest = np.float32(sums.highest)
-            ids = _likeliest(logits, highest, count) if np.isfinite(highest) else np.zeros(0, np.int32)
+            ids = _likeliest(logits, highest, count) if math.isfinite(sums.highest) else np.zeros(0, np.int32)
             found.append((ids, np.maximum(logits[ids] - highest, NEVER).astype(np.float64), sums))
         return found
 
@@ -98,14 +99,16 @@ def _draw(share: FloatArray, sums: Float64Array, u: float) -> tuple[int, float]:
 def _likeliest(row: FloatArray, highest: np.float32, count: int) -> IntArray:
     """Ids [count] of the highest logits [vocab], the lowest of equals first."""
     if count < len(row):
-        tried = (np.flatnonzero(row >= highest - span) for span in _NEAR)
-        near = next(ids for ids in tried if len(ids) >= count)
+        for span in _NEAR:
+            (near,) = (row >= highest - span).nonzero()
+            if len(near) >= count:
+                break
         values = row[near]
         if len(near) > _MANY:
             edge = len(near) - count
             kept = values >= np.partition(values, edge)[edge]
             near, values = near[kept], values[kept]
-        return np.asarray(near[np.argsort(-values, kind="stable")[:count]], np.int32)
+        return near[(-values).argsort(kind="stable")[:count]].astype(np.int32)
     # Whole numbers are sorted several times as fast: the bits of what a logit lacks, and the id behind them.
     # Subtracted from 0, for -0 has the bits of the lowest whole number.
     lacks = (0 - (row - highest)).view(np.int32).astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -82,6 +82,7 @@ class TorchEngine(Checked):
         self._cache_word = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._slots = Slots(model.config.get_text_config(decoder=True), lanes, columns)
         self._opened = 0
+        self._meanwhile: Callable[[], object] | None = None
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
         with self._guard([]):
@@ -197,6 +198,7 @@ class TorchEngine(Checked):
 
         Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
         """
+        act, self._meanwhile = self._meanwhile, None
         if not len(lanes) == len(inputs) == len(asks) or len(set(lanes)) != len(lanes):
             raise BadShape("a step takes one mixture and one readout for each of some distinct lanes")
         for lane, mixture, ask in zip(lanes, inputs, asks, strict=True):
@@ -208,6 +210,8 @@ class TorchEngine(Checked):
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
             fed = self._blended([inputs[i] for i in given])
             logits, told = self._steps.run(order, fed, [asks[i] for i in given])
+            if act is not None:
+                act()
             beliefs = answers(told, [asks[i] for i in given], self.info.vocab)
             if self._steps.proved():
                 leave_out()
@@ -216,6 +220,13 @@ class TorchEngine(Checked):
         rows = sorted(range(len(given)), key=given.__getitem__)
         self._last = logits, rows
         return [beliefs[row] for row in rows]
+
+    def meanwhile(self, act: Callable[[], object]) -> None:
+        """Does this while a GPU makes the next step, which nobody has waited for yet; on a CPU at once."""
+        if self._steps.padded:
+            self._meanwhile = act
+        else:
+            act()
 
     @torch.inference_mode()
     def fork(self, src: int, upto: int) -> int:

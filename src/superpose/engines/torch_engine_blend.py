@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,15 @@ CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on 
 _BYTES = 64 << 20  # of embeddings in memory while blending
 _ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
 _SHARE = 8  # of the vocabulary, from one part in so many on, a sum is large; see docs/speed.md
+
+
+class Kept(NamedTuple):
+    """The mixtures that were blended last."""
+
+    inputs: list[Mixture]
+    mixed: Tensor  # [n, width] float32
+    ratios: Tensor  # [n] float32 on the host: lengths over the mean token's
+    ready: Any  # event of a GPU after which the ratios are there
 
 
 class Blender:
@@ -37,7 +47,7 @@ class Blender:
         ends = self._spans[0], self._spans[-1]
         apart = bool(np.isfinite(norms).all()) and all(self._apart(span) for span in ends)
         self._large = max(CANDIDATES, vocab // _SHARE) if apart else vocab
-        self._last: tuple[list[Mixture], Tensor] = [], torch.empty(0)
+        self._kept = Kept([], torch.empty(0), torch.empty(0), None)
 
     @torch.inference_mode()
     def scale(self, table: Tensor) -> float:
@@ -59,15 +69,38 @@ class Blender:
     def mixtures(self, inputs: Sequence[Mixture]) -> Tensor:
         """Blended embeddings [n, width] float32; of a single token of weight 1, exactly its own.
 
-        Those of the last call are kept: a mixture is first measured, then fed.
+        Those of the last call are kept: a mixture is measured and fed.
         """
-        if len(inputs) == len(self._last[0]) and all(map(is_, inputs, self._last[0])):
-            return self._last[1]
-        places = {id(mixture): at for at, mixture in enumerate(self._last[0])}
-        if any(id(mixture) not in places for mixture in inputs):
-            self._last = list(inputs), self._mixed(inputs)
-            return self._last[1]
-        return self._last[1][torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
+        rows = self._places(inputs)
+        return self._kept.mixed if rows is None else self._kept.mixed[torch.tensor(rows, device=self._device)]
+
+    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
+        """Length of each blend over the mean length of a token's embedding, [n] float32."""
+        if not inputs:
+            return np.zeros(0, np.float32)
+        rows = self._places(inputs)
+        if self._kept.ready is not None:
+            self._kept.ready.synchronize()
+        ratios: FloatArray = self._kept.ratios.numpy()
+        return ratios if rows is None else ratios[rows]
+
+    def _places(self, inputs: Sequence[Mixture]) -> list[int] | None:
+        """Where each is among those that are kept, which all are from now on; None where they are just these."""
+        kept = self._kept.inputs
+        if len(inputs) == len(kept) and all(map(is_, inputs, kept)):
+            return None
+        places = {id(mixture): at for at, mixture in enumerate(kept)}
+        if all(id(mixture) in places for mixture in inputs):
+            return [places[id(mixture)] for mixture in inputs]
+        mixed = self._mixed(inputs)
+        ratios, ready = mixed.norm(dim=-1) / self._mean_norm, None
+        if self._device.type == "cuda":  # asked for while the step is made: to wait for them is not to wait for that
+            cuda: Any = torch.cuda  # its events are not typed
+            ratios = torch.empty(len(inputs), pin_memory=True).copy_(ratios, non_blocking=True)
+            ready = cuda.Event()
+            ready.record(cuda.current_stream(self._device))
+        self._kept = Kept(list(inputs), mixed, ratios, ready)
+        return None
 
     def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:
         groups: dict[tuple[str, int], list[int]] = {}
@@ -112,13 +145,6 @@ class Blender:
         scale, length, added = (torch.from_numpy(given).to(self._device) for given in (factors, wanted, noise))
         own = mixed.norm(dim=-1, keepdim=True)  # [n, 1]
         return mixed * torch.where(length > 0, length / own, scale) + added
-
-    def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
-        """Length of each blend over the mean length of a token's embedding, [n] float32."""
-        if not inputs:
-            return np.zeros(0, np.float32)
-        ratios: FloatArray = (self.mixtures(inputs).norm(dim=-1) / self._mean_norm).cpu().numpy()
-        return ratios
 
     def nearest(self, mixture: Mixture, count: int) -> list[Near]:
         """The tokens at the smallest angles to a blend, nearest first; a row without a direction is near to nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,6 +163,10 @@ class ToyEngine:
             self._append(lane, mixture)
         self._last = np.array([self._logits(lane) for lane in lanes])
         return [readout(row, ask) for row, ask in zip(self._last, asks, strict=True)]
+
+    def meanwhile(self, act: Callable[[], object]) -> None:
+        """Does this at once."""
+        act()
 
     def fork(self, src: int, upto: int) -> int:
         """A new lane that holds positions [0, upto) of `src`."""
