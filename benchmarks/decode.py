@@ -46,6 +46,7 @@ class Timed:
         self._engine = engine
         self.steps: list[tuple[float, float, int]] = []  # began, seconds inside, lanes; lanes 0 is a prefill
         self._mixing = 0.0  # seconds of the mixtures that the next step is fed
+        self._beside = 0.0  # seconds of what was done meanwhile, in a step or before it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -63,10 +64,19 @@ class Timed:
         self._mixing = time.perf_counter() - began
         return answer
 
+    def meanwhile(self, act: Any) -> None:
+        def timed() -> None:
+            began = time.perf_counter()
+            act()
+            self._beside += time.perf_counter() - began
+
+        self._engine.meanwhile(timed)
+
     def step(self, lanes: Any, *arguments: Any) -> Any:
-        began = time.perf_counter()
+        began, beside = time.perf_counter(), self._beside
         answer = self._engine.step(lanes, *arguments)
-        self.steps.append((began, time.perf_counter() - began + self._mixing, len(lanes)))
+        inside = time.perf_counter() - began - (self._beside - beside)
+        self.steps.append((began, inside + self._mixing, len(lanes)))
         self._mixing = 0.0
         return answer
 

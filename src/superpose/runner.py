@@ -410,35 +410,35 @@ class Runner:
             batch += [(live.run, event) for event in move.events]
             stepped += [(live, event, live.fed) for event in move.events if event["type"] == "step"]
             (ended if move.then == "end" else feeding).append(live)
-        written = False
+        now = time.perf_counter()
+        tried = False
 
         def write() -> None:
-            nonlocal written
-            if written:
+            nonlocal tried
+            if tried:
                 return
-            self._measure(stepped)
+            tried = True
+            self._measure(stepped, now)
             for live in ended:
                 if live.decoder is not None and live.decoder.finished:
                     batch.append((live.run, {"type": "run_finished", "timing": live.timing()}))
             if batch:
                 large = [feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
                 self.store.append(batch, large)
-            written = True
 
         def feed_and_write(lives: list[Live]) -> None:
             try:
                 self._feed(lives, write)
-            except (EngineError, StrategyFailed):
+            except Exception:
                 write()  # before anybody says that it failed
                 raise
 
-        try:
-            self._guard(feeding, feed_and_write)
+        if ended:  # their lanes are not to be in the way of the others
             write()
-        finally:
-            if written:
-                for live in ended:
-                    self._leave(live)
+            for live in ended:
+                self._leave(live)
+        self._guard(feeding, feed_and_write)
+        write()
 
     def _decide(self, live: Live) -> Advance:
         """The run's next move; asks the engine anew where the question about the position has changed."""
@@ -452,15 +452,14 @@ class Runner:
             live.fed = move.mixture
         return move
 
-    def _measure(self, stepped: list[tuple[Live, Event, Mixture]]) -> None:
-        """Completes step events with what the engine and the clock know."""
+    def _measure(self, stepped: list[tuple[Live, Event, Mixture]], now: float) -> None:
+        """Completes step events with what the engine knows, and the clock knew when they were decided."""
         if not stepped:
             return
         try:
             ratios = self.engine.norm_ratios([fed for _, _, fed in stepped]).tolist()
-        except EngineError:  # out of memory: the step itself will say so; a length is not worth a run
+        except RuntimeError:  # no memory, or no device: the step itself will say so; a length is not worth a run
             ratios = [math.nan] * len(stepped)
-        now = time.perf_counter()
         for (live, event, _), ratio in zip(stepped, ratios, strict=True):
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
             took = now - live.last
@@ -469,7 +468,8 @@ class Runner:
                 self.pace += (took - self.pace) * (PACE if self.pace else 1)
             live.decoded += took
             live.steps += 1
-            with self._wake:
+        with self._wake:
+            for live, _, _ in stepped:
                 live.last, live.ready = now, math.inf
                 if live.paused:  # a single step; one that was asked for before the pause began is still due
                     live.credit -= 1

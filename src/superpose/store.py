@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +36,7 @@ from superpose.store_words import SEARCHED, Words
 log = logging.getLogger("superpose")
 
 INTERRUPTED = "interrupted: the server stopped while this run was live; what it had is kept"
+_FILE = "runs.sqlite3"
 _LIVE = "status IN ('queued', 'running', 'paused')"
 _STATUS = {"run_started": "running", "run_resumed": "running", "run_paused": "paused"}
 _KEPT = timedelta(minutes=5)  # how long a deleted run can be restored for certain
@@ -116,10 +120,11 @@ class Store:
                 (folder / "live").mkdir(parents=True, exist_ok=True)
                 self._alive = FileLock(self._lock_file(self._owner), thread_local=False)
                 self._alive.acquire()
-            path = ":memory:" if folder is None else str(folder / "runs.sqlite3")
+            path = ":memory:" if folder is None else str(folder / _FILE)
             self._db = _connect(path)
             self._reader = self._db if folder is None else _connect(path)  # of lists: they hold up no run
-            self._checkpoints = Checkpoints(lambda: _connect(path))
+            self._checkpoints = Checkpoints(partial(_connect, path), self._lock)
+            weakref.finalize(self, self._checkpoints.stop)
         except (OSError, sqlite3.Error) as error:
             self._end_life()
             raise StoreUnusable(f"the data folder {folder} cannot be used: {error}") from error
@@ -156,8 +161,7 @@ class Store:
         """The id of a new queued run, its first event on disk; a fork's `past` are the events that it begins with."""
         with self._lock, self._transaction():
             run = self._begin(queued(spec, _now()))
-            for event in past:
-                self._insert(run, event)
+            self._insert(*[(run, event) for event in past])
             if past:
                 self._db.execute(
                     "INSERT INTO feeds SELECT ?, step, ids, weights FROM feeds WHERE run = ? AND step < ?",
@@ -173,10 +177,8 @@ class Store:
         On return all of them are on disk; on an error none is.
         """
         with self._lock, self._transaction():
-            size = sum(self._insert(run, event) for run, event in batch)
+            self._insert(*batch)
             self._db.executemany("INSERT INTO feeds VALUES (?, ?, ?, ?)", feeds)
-            if self._folder is not None:
-                self._checkpoints.writes(size)
         if any(event["type"] in TERMINAL for _, event in batch):
             self._sync()
         self._ring()
@@ -188,8 +190,7 @@ class Store:
             for foreign in found:
                 first, *rest = foreign.events
                 ids[foreign.id] = run = self._begin(first, foreign.name, foreign.tags, imported=True)
-                for event in rest:
-                    self._insert(run, event)
+                self._insert(*[(run, event) for event in rest])
             for run in ids.values():  # a family that comes together stays one
                 parent = self._row(run)["parent"]
                 self._db.execute("UPDATE runs SET parent = ? WHERE id = ?", (ids.get(parent, parent), run))
@@ -210,7 +211,7 @@ class Store:
             dead = {owner for owner in {row["owner"] for row in live} if not self._lives(owner)}
             lost = [row["id"] for row in live if row["owner"] in dead]
             for run in lost:
-                self._insert(run, {"type": "run_failed", "error": INTERRUPTED})
+                self._insert((run, {"type": "run_failed", "error": INTERRUPTED}))
         if lost:
             self._sync()
             self._ring()
@@ -279,15 +280,26 @@ class Store:
     def events(self, runs: Sequence[str], after: int, limit: int = 512) -> list[Stored]:
         """Events of these runs whose position is above `after`, in order; limit -1 gives all."""
         marks = ",".join("?" * len(runs))
-        ((newest,),) = self._rows("SELECT max(position) FROM events")
-        # Who follows live runs looks through all that is new; who is behind, through the index of runs.
-        source = "events NOT INDEXED" if (newest or 0) - after < _NEW else "events"
+        # Who follows live runs looks through all that is new; who is behind, through the index of runs, where a single
+        # one's events are in order.
+        source, order, seq = "events", "position", -1
+        if self.newest() - after < _NEW:
+            source = "events NOT INDEXED"
+        elif len(runs) == 1:
+            order = "seq"
+            if at := self._rows("SELECT seq FROM events WHERE position = ? AND run = ?", (after, runs[0])):
+                seq = at[0]["seq"]
         rows = self._rows(
             f"SELECT position, run, seq, type, data FROM events WHERE position IN (SELECT position FROM {source} "
-            f"WHERE run IN ({marks}) AND position > ? ORDER BY position LIMIT ?) ORDER BY position",
-            (*runs, after, limit),
+            f"WHERE run IN ({marks}) AND seq > ? AND position > ? ORDER BY {order} LIMIT ?) ORDER BY position",
+            (*runs, seq, after, limit),
         )
         return [Stored(*row) for row in rows]
+
+    def newest(self) -> int:
+        """The position of the last event of all, 0 when there is none."""
+        ((position,),) = self._rows("SELECT max(position) FROM events")
+        return position or 0
 
     def spec(self, run: str) -> dict[str, Any]:
         """A run's spec. Raises UnknownRun."""
@@ -412,7 +424,7 @@ class Store:
         )
         self._enlist(self._words, run, created_at, spec, name, tags, "")
         self._tallies[run] = _Tally()
-        self._insert(run, event)
+        self._insert((run, event))
         return run
 
     def _enlist(
@@ -445,17 +457,26 @@ class Store:
     def _tag(self, place: int, tags: Iterable[str]) -> None:
         self._db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, place) for tag in tags])
 
-    def _insert(self, run: str, event: Event) -> int:
+    def _insert(self, *batch: tuple[str, Event]) -> None:
+        rows = [self._row_of(run, event) for run, event in batch]
+        self._db.executemany("INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", rows)
+        for run, event in batch:
+            self._follow(run, event)
+
+    def _row_of(self, run: str, event: Event) -> tuple[str, int, str, str]:
         tally = self._tallies.get(run) or self._recount(run)
-        kind = event["type"]
-        data = _dump({"type": kind, "run": run, "seq": tally.seq, **event})
-        self._db.execute("INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", (run, tally.seq, kind, data))
+        seq, kind = tally.seq, event["type"]
         tally.count(event)
+        return run, seq, kind, _dump({"type": kind, "run": run, "seq": seq, **event})
+
+    def _follow(self, run: str, event: Event) -> None:
+        """Writes into the list of runs what an event means there."""
+        kind = event["type"]
         if kind in _STATUS:
             status = event.get("status", _STATUS[kind])  # a run may be resumed before it has started
             self._db.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
         elif kind in TERMINAL:
-            del self._tallies[run]
+            tally = self._tallies.pop(run)
             speed = (event.get("timing") or {}).get("tokens_per_second", 0.0)
             self._db.execute(
                 "UPDATE runs SET status = ?, steps = ?, answer = ?, tokens_per_second = ?, error = ? WHERE id = ?",
@@ -463,7 +484,6 @@ class Store:
             )
             (row,) = self._db.execute("SELECT place FROM runs WHERE id = ?", (run,))
             self._words.put(row["place"], answer=tally.text)
-        return len(data)
 
     def _recount(self, run: str) -> _Tally:
         """The tally of a run that this process did not begin. Raises UnknownRun."""
@@ -489,9 +509,12 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         """BEGIN … COMMIT, or ROLLBACK when the body raises."""
         self._db.execute("BEGIN IMMEDIATE")
+        changes = self._db.total_changes
         try:
             yield
             self._db.execute("COMMIT")
+            if self._folder is not None and self._db.total_changes > changes:
+                self._checkpoints.wrote()
         except BaseException:
             self._tallies.clear()  # what they counted inside is void; they are read from the file again
             if self._db.in_transaction:
@@ -499,9 +522,16 @@ class Store:
             raise
 
     def _sync(self) -> None:
-        """Forces what was written onto the disk, if it can: the events are in the file already."""
-        with self._lock:
-            self._checkpoints.make(self._db)
+        """Forces what was written onto the disk, if it can: it is in the log already."""
+        if self._folder is None:
+            return
+        try:
+            with open(self._folder / f"{_FILE}-wal", "rb+") as wal:
+                os.fsync(wal.fileno())
+        except FileNotFoundError:  # a disk that allows no log: SQLite has forced it
+            pass
+        except OSError as error:
+            log.warning("the run store could not be synced: %s", error)
 
     def _migrate(self) -> Words:
         """Brings the file to the newest schema, one numbered step at a time; another process may be doing it."""

@@ -273,13 +273,16 @@ def test_what_is_done_meanwhile_is_done_once_by_the_end_of_a_step(engine):
     lanes = [engine.open() for _ in range(2)]
     for lane in lanes:
         engine.prefill(lane, np.array([1, 2, 3], np.int32), ASK)
-    fed, other = [Mixture.token(4), Mixture(np.array([5, 6]), np.array([0.5, 0.5]))], Mixture.token(7)
-    asked = [fed[1], other, fed[0]]
-    expected, done = engine.norm_ratios(asked), []
-    engine.meanwhile(lambda: done.append(engine.norm_ratios(asked)))
+    blend = np.array([5, 6]), np.array([0.5, 0.5])
+    expected, done = engine.norm_ratios([Mixture(*blend), Mixture.token(7), Mixture.token(4)]).tolist(), []
+    fed = [Mixture.token(4), Mixture(*blend)]
+    engine.meanwhile(lambda: done.append(engine.norm_ratios([fed[1], Mixture.token(7), fed[0]]).tolist()))
     engine.step(lanes, fed, [ASK, ASK])
     engine.step(lanes, fed, [ASK, ASK])
-    assert [ratios.tolist() for ratios in done] == [expected.tolist()]
+    assert done == [expected]
+    engine.meanwhile(lambda: done.append(None))
+    engine.step([], [], [])
+    assert done[1:] == [None]
 
 
 def test_errors_change_nothing(engine):

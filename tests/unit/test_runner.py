@@ -186,6 +186,7 @@ class Afar(ToyEngine):
     """Makes its steps on a device of its own: what is to be done meanwhile is done in them, or not where they fail."""
 
     act = None
+    fault = OutOfMemory("no memory left for 1 MB")
 
     def meanwhile(self, act):
         self.act = act
@@ -193,7 +194,7 @@ class Afar(ToyEngine):
     def step(self, lanes, inputs, asks):
         act, self.act = self.act, None
         if sum(self.length(lane) for lane in lanes) > 150:
-            raise OutOfMemory("no memory left for 1 MB")
+            raise self.fault
         beliefs = super().step(lanes, inputs, asks)
         if act is not None:
             act()
@@ -228,6 +229,27 @@ def test_what_led_to_a_pass_that_fails_is_written_before_its_failure(lab):
     assert len(failed["steps"]) > 5
     assert [event["type"] for event in told(store, long)[-2:]] == ["step", "run_failed"]
     assert wait(store, short)["status"] == "finished"
+
+
+@pytest.mark.parametrize("fault", [EngineError("the logits are not finite"), RuntimeError("the device is lost")])
+def test_a_pass_that_fails_costs_no_event_and_no_run_that_had_ended(lab, fault):
+    engine = Afar(step_s=0.001)
+    engine.fault = fault
+    runner, store = lab(engine)
+    short = runner.submit(make_spec({"user": "x", "T_e": 4, "T_total": 12, "end_probability": None}))
+    long = [runner.submit(make_spec({"user": "y" * 40, "T_total": 200, "T_e": 100, "seed": n})) for n in range(2)]
+    failed = [wait(store, run) for run in long]
+    assert wait(store, short)["status"] == "finished"
+    for record, run in zip(failed, long, strict=True):
+        types = [event["type"] for event in told(store, run)]
+        assert types[-1] == "run_failed"
+        assert types.count("run_failed") == 1
+        assert [step["step"] for step in record["steps"]] == list(range(len(record["steps"])))
+    if isinstance(fault, EngineError):  # one by one they fit: found to be at fault alone, later
+        assert all(len(record["steps"]) > 30 for record in failed)
+    else:
+        assert {record["error"] for record in failed} == {"RuntimeError: the device is lost"}
+        assert len(failed[0]["steps"]) == len(failed[1]["steps"]) > 5
 
 
 def test_a_store_that_fails_while_a_device_computes_fails_the_runs_and_the_lab_lives_on(lab, monkeypatch):

@@ -1,5 +1,6 @@
 """Durability and order: what append returned for is there, whatever happens next."""
 
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from superpose import store_checkpoint
 from superpose.events import answered
 from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable, UnknownRun
+from superpose.store_checkpoint import Checkpoints
 from superpose.store_list import Query
 from superpose.store_schema import MIGRATIONS
 
@@ -231,6 +234,8 @@ def test_a_file_of_version_1_is_brought_up_to_date(tmp_path):
     assert store.create(SPEC)
     store.close()
     assert len(Store(tmp_path).summaries(Query()).runs) == 3
+    with closing(sqlite3.connect(tmp_path / "runs.sqlite3")) as db:
+        assert not db.execute("SELECT * FROM sqlite_schema WHERE name = 'events_run'").fetchall()
 
 
 def test_a_run_whose_end_cannot_be_written_counts_as_failed(tmp_path):
@@ -302,53 +307,106 @@ def test_what_counts_as_the_answer(tmp_path):
     assert run(("answer", "mixture", "w"), answer) == "wz"
 
 
-def test_the_log_goes_into_the_file_beside_the_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_checkpoint, "DUE", 20_000)
-    store, file = Store(tmp_path), tmp_path / "runs.sqlite3"
-    run, text = store.create(SPEC), "x" * 5000
-    before = file.stat().st_size
-    store.append([(run, {**step(number), "text": text}) for number in range(3)])
-    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
-    store.append([(run, {**step(number), "text": text}) for number in range(3, 6)])
-    deadline = time.monotonic() + 10
-    while file.stat().st_size < before + 6 * len(text):
-        assert time.monotonic() < deadline, "no checkpoint was made"
+def text_of(length):
+    return {**step(0), "text": "x" * length}
+
+
+def until(found, what):
+    deadline = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < deadline, what
         time.sleep(0.01)
-    store.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
-    assert len(Store(tmp_path).record(run)["steps"]) == 6
 
 
-def test_a_commit_makes_no_checkpoint_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_checkpoint, "DUE", 2**60)
+def test_the_log_goes_into_the_file_beside_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "EVERY", 0.01)
     store, file = Store(tmp_path), tmp_path / "runs.sqlite3"
-    run, text = store.create(SPEC), "x" * 4000
-    before = file.stat().st_size
-    for number in range(1500):  # pages; by itself SQLite would at 1,000
-        store.append([(run, {**step(number), "text": text})])
-    assert file.stat().st_size == before
-    for number in range(1500, store_checkpoint.LATEST):
-        store.append([(run, {**step(number), "text": text})])
-    assert file.stat().st_size > before + 10**7
-
-
-def test_the_end_of_a_run_waits_for_a_checkpoint_that_began_before(tmp_path):
-    store = Store(tmp_path)
     run = store.create(SPEC)
-    ending = threading.Thread(target=store.append, args=([(run, END)],))
-    with store._checkpoints._alone:
-        ending.start()
-        ending.join(0.2)
-        assert ending.is_alive()
-    ending.join(10)
-    assert store.status(run) == "finished"
+    for size in (10**6, 2 * 10**6):  # the thread waits for the next commit, too
+        store.append([(run, text_of(10**6))])
+        until(lambda size=size: file.stat().st_size > size, "no checkpoint was made")
+    thread = store._checkpoints._thread
+    assert thread.is_alive()
+    store.close()
+    assert not thread.is_alive()
+    assert len(Store(tmp_path).record(run)["steps"]) == 2
 
 
-def test_a_store_in_memory_has_no_log(monkeypatch):
-    monkeypatch.setattr(store_checkpoint, "DUE", 1)
-    store = Store(None)
-    store.append([(store.create(SPEC), step(0))])
-    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
+def test_a_commit_makes_no_checkpoint_of_its_own_but_of_a_very_long_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "EVERY", 1000)
+    store, file = Store(tmp_path), tmp_path / "runs.sqlite3"
+    run = store.create(SPEC)
+    before = file.stat().st_size
+    for _ in range(30):  # of 50 pages; by itself SQLite would make one at 1,000
+        store.append([(run, text_of(200_000))])
+    assert file.stat().st_size == before
+    for _ in range(store_checkpoint.LATEST // 50):
+        store.append([(run, text_of(200_000))])
+    assert file.stat().st_size > before + 10**7
+    store.close()
+
+
+def test_a_log_begins_anew_though_commits_come_faster_than_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_checkpoint, "EVERY", 0)
+    monkeypatch.setattr(store_checkpoint, "LONG", 50)
+    store, made, make = Store(tmp_path), [], Checkpoints._make
+
+    def overtaken(checkpoints, db):
+        if store._lock._is_owned():
+            made.append(make(checkpoints, db))
+        else:  # by a commit that it does not take along, because of a reader
+            with closing(sqlite3.connect(tmp_path / "runs.sqlite3", isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM events").fetchone()
+                store.append([(run, text_of(8000))])
+                made.append(make(checkpoints, db))
+        return made[-1]
+
+    run = store.create(SPEC)
+    monkeypatch.setattr(Checkpoints, "_make", overtaken)
+    store.append([(run, step(0))])
+    until(lambda: len(made) > 300, "no checkpoints were made")
+    store.close()
+    assert max(made) < 600  # of 1,900
+
+
+def test_a_run_that_begins_or_ends_is_on_the_disk(tmp_path, monkeypatch):
+    store, synced, fsync = Store(tmp_path), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
+    log = (tmp_path / "runs.sqlite3-wal").stat().st_ino
+    run = store.create(SPEC)
+    assert synced == [log]
+    store.append([(run, step(0))])
+    assert synced == [log]
+    store.append([(run, END)])
+    assert synced == [log, log]
+
+
+def test_a_run_is_kept_where_no_thread_can_be_started(tmp_path, monkeypatch, caplog):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        store = Store(tmp_path)
+        run = store.create(SPEC)
+        store.append([(run, step(0))])
+    assert "checkpointed by its writer: can't start new thread" in caplog.text
+    store.append([(run, END)])
+    store.close()
+    assert [stored.type for stored in Store(tmp_path).events([run], 0)] == ["run_queued", "step", "run_finished"]
+
+
+def test_a_store_in_memory_or_forgotten_keeps_no_thread(tmp_path, monkeypatch):
+    memory, store = Store(None), Store(tmp_path)
+    for made in (memory, store):
+        made.append([(made.create(SPEC), step(0))])
+    assert memory._checkpoints._thread is None
+    thread = store._checkpoints._thread
+    del store, made
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_events_are_found_near_the_end_and_far_from_it(tmp_path):

@@ -82,7 +82,7 @@ class TorchEngine(Checked):
         self._cache_word = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._slots = Slots(model.config.get_text_config(decoder=True), lanes, columns)
         self._opened = 0
-        self._meanwhile: Callable[[], object] | None = None
+        self._meanwhile: Callable[[], object] = _nothing
         self._last: tuple[Tensor, list[int]] | None = None  # logits [n, vocab] of a pass, and whose row is where
         report("self-check", 0, 2)
         with self._guard([]):
@@ -198,23 +198,29 @@ class TorchEngine(Checked):
 
         Raises UnknownLane, BadShape, LaneTooLong, OutOfMemory.
         """
-        act, self._meanwhile = self._meanwhile, None
+        act, self._meanwhile = self._meanwhile, _nothing
         if not len(lanes) == len(inputs) == len(asks) or len(set(lanes)) != len(lanes):
             raise BadShape("a step takes one mixture and one readout for each of some distinct lanes")
         for lane, mixture, ask in zip(lanes, inputs, asks, strict=True):
             self._admit(lane, [mixture], ask)
+        failed: Exception | None = None
         if not lanes:
+            act()
             return []
         with self._guard(lanes), self._pace.keep(len(lanes)) as leave_out:
             order = self._slots.arrange(lanes, first=self._steps.padded)
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
             fed = self._blended([inputs[i] for i in given])
             logits, told = self._steps.run(order, fed, [asks[i] for i in given])
-            if act is not None:
+            try:
                 act()
+            except Exception as error:  # no fault of the step, which is awaited all the same
+                failed = error
             beliefs = answers(told, [asks[i] for i in given], self.info.vocab)
             if self._steps.proved():
                 leave_out()
+        if failed is not None:
+            raise failed
         for lane in lanes:
             self._slots.length[lane] += 1
         rows = sorted(range(len(given)), key=given.__getitem__)
@@ -338,6 +344,10 @@ def _load(files: Any, options: EngineOptions, report: Progress) -> TorchEngine:
     engine.close(lane)
     report("warm-up", 1, 1)
     return engine
+
+
+def _nothing() -> None:
+    """What is done beside a step of which nobody said more."""
 
 
 def _silent(stage: str, done: float, total: float) -> None:

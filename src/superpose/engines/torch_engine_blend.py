@@ -82,7 +82,7 @@ class Blender:
         if self._kept.ready is not None:
             self._kept.ready.synchronize()
         ratios: FloatArray = self._kept.ratios.numpy()
-        return ratios if rows is None else ratios[rows]
+        return ratios.copy() if rows is None else ratios[rows]
 
     def _places(self, inputs: Sequence[Mixture]) -> list[int] | None:
         """Where each is among those that are kept, which all are from now on; None where they are just these."""
@@ -99,7 +99,7 @@ class Blender:
             ratios = torch.empty(len(inputs), pin_memory=True).copy_(ratios, non_blocking=True)
             ready = cuda.Event()
             ready.record(cuda.current_stream(self._device))
-        self._kept = Kept(list(inputs), mixed, ratios, ready)
+        self._kept = Kept(list(inputs), mixed, ratios.cpu(), ready)
         return None
 
     def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:

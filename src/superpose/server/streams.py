@@ -37,7 +37,7 @@ async def runs(store: Store, ids: Sequence[str], after: int, number: Callable[[S
         spoken = time.monotonic()
         while True:
             # Asked before the events are read: then the events of runs that have ended are among what is read.
-            live = await run_in_threadpool(store.live, ids)
+            live, newest = await run_in_threadpool(lambda: (store.live(ids), store.newest()))
             batch = await run_in_threadpool(store.events, ids, after)
             if batch:  # in one piece: a reader that is gone is noticed by the next
                 yield "".join(f"id: {number(stored)}\ndata: {stored.data}\n\n" for stored in batch)
@@ -47,6 +47,7 @@ async def runs(store: Store, ids: Sequence[str], after: int, number: Callable[[S
             elif not live:
                 return
             else:
+                after = max(after, newest)  # nothing up to there is of these runs: not to be looked through again
                 await bell.rung(POLL_S)
                 if time.monotonic() - spoken >= PING_S:
                     spoken = time.monotonic()
