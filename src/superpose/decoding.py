@@ -20,10 +20,11 @@ from superpose.planning import Plan, StrategyFailed, reads, setting
 from superpose.replay import Past, belief_of
 from superpose.strategy import Mix, Step, Stop
 from superpose.texts import TokenTexts
-from superpose.types import Distribution, Mixture
+from superpose.types import Distribution, FloatArray, Mixture
 
 SHOWN = 16  # candidates a record shows at least
 MOST_SHOWN = 64
+_AHEAD = 16  # steps
 
 
 class Advance(NamedTuple):
@@ -49,6 +50,7 @@ class Decoder:
         self._forced = deque(work.transition)
         self._used = 0  # thinking and answer steps; the transition is not counted
         self._in_phase = 0
+        self._drawn: tuple[int, list[float]] = -1, []  # random numbers, and which of the run's
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._mixes_throughout = not work.spec.strategy.thinks
         self._phase: Phase = "thinking" if work.spec.T_e and not self._mixes_throughout else "answer"
@@ -68,9 +70,17 @@ class Decoder:
             temperature=spec.temperature if self._phase != "answer" else spec.answer_temperature,
             support=0 if mass == 1 else min(max(SHOWN, self._support if mixes else 0), self._info.vocab),
             filters=spec.filters,
-            u=rng.uniform(spec.seed, self.step),
+            u=self._luck(),
             mass=0.0 if mass == 1 else mass,
         )
+
+    def _luck(self) -> float:
+        """The random number of this step's draw; some are made at once, for what begins to make them takes longest."""
+        first, at = divmod(self.step, _AHEAD)
+        if first != self._drawn[0]:
+            steps = range(first * _AHEAD, (first + 1) * _AHEAD)
+            self._drawn = first, [rng.uniform(self.spec.seed, step) for step in steps]
+        return self._drawn[1][at]
 
     def advance(self, d: Distribution) -> Advance:
         """The events of this position and what to feed at it. Raises StrategyFailed."""
@@ -270,13 +280,13 @@ class Decoder:
             },
             "text": "" if self._tokenizer.is_control(token) else self._utf8.decode(self._tokenizer.token_bytes(token)),
             "fed": [
-                {"id": i, "text": texts[i], "weight": _short(w)}
-                for i, w in zip(chosen.ids[heavy].tolist(), chosen.weights[heavy].tolist(), strict=True)
+                {"id": i, "text": texts[i], "weight": w}
+                for i, w in zip(chosen.ids[heavy].tolist(), _all_short(chosen.weights[heavy]), strict=True)
             ],
             "combine": chosen.combine,
             "believed": [
-                {"id": i, "text": texts[i], "probability": _short(p)}
-                for i, p in zip(d.ids[:shown].tolist(), d.probs[:shown].tolist(), strict=True)
+                {"id": i, "text": texts[i], "probability": p}
+                for i, p in zip(d.ids[:shown].tolist(), _all_short(d.probs[:shown]), strict=True)
             ],
             "tail": _short(d.tail if shown == len(d.ids) else d.tail + float(d.probs[shown:].sum(dtype=np.float64))),
             "entropy": _short(d.entropy),
@@ -327,3 +337,7 @@ def _readout(d: Distribution, chosen: Mixture) -> tuple[int, float | None]:
 def _short(value: float) -> float:
     """The number to nine significant digits, which give every float32 back exactly."""
     return float(f"{value:.9g}")
+
+
+def _all_short(values: FloatArray) -> list[float]:
+    return [float(f"{value:.9g}") for value in values.tolist()]

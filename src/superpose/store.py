@@ -178,7 +178,8 @@ class Store:
         """
         with self._lock, self._transaction():
             self._insert(*batch)
-            self._db.executemany("INSERT INTO feeds VALUES (?, ?, ?, ?)", feeds)
+            if feeds:
+                self._db.executemany("INSERT INTO feeds VALUES (?, ?, ?, ?)", feeds)
         if any(event["type"] in TERMINAL for _, event in batch):
             self._sync()
         self._ring()
@@ -565,6 +566,7 @@ def _now() -> str:
 
 def _dump(value: object) -> str:
     data = to_json(value).decode()  # a seventh of the time that the json module takes
-    if "NaN" in data or "Infinity" in data:  # it tells such words from such numbers, and refuses these
+    # The json module tells such words from such numbers, and refuses these; a letter is found much sooner than a word.
+    if ("N" in data and "NaN" in data) or ("I" in data and "Infinity" in data):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return data
