@@ -41,6 +41,8 @@ def combine(mixture: Mixture, rows: FloatArray) -> FloatArray:
 
 def finish(mixture: Mixture, mixed: FloatArray, lengths: FloatArray, units: Units) -> FloatArray:
     """The blend rescaled and with noise, where the mixture says so; `lengths` [K] are those of its candidates."""
+    if mixture.rescale is None and mixture.noise is None:
+        return mixed
     with np.errstate(over="ignore", invalid="ignore"):  # as above
         match mixture.rescale:
             case float(factor):

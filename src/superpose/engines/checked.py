@@ -48,5 +48,6 @@ class Checked:
         for ids in given:
             if ids.ndim != 1 or ids.dtype.kind not in "iu":
                 raise BadShape(f"token ids are a list of integers, not {ids.dtype} of shape {ids.shape}")
-            if ids.size and not 0 <= ids.min() <= ids.max() < self.info.vocab:
+            # By their places: an array's own min and max take five times as long where it is as short as these.
+            if ids.size and not 0 <= ids.item(ids.argmin()) <= ids.item(ids.argmax()) < self.info.vocab:
                 raise BadShape(f"token ids must be from 0 to {self.info.vocab - 1}")
