@@ -46,7 +46,6 @@ class Timed:
         self._engine = engine
         self.steps: list[tuple[float, float, int]] = []  # began, seconds inside, lanes; lanes 0 is a prefill
         self._mixing = 0.0  # seconds of the mixtures that the next step is fed
-        self._beside = 0.0  # seconds of what was done meanwhile, in a step or before it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -64,20 +63,11 @@ class Timed:
         self._mixing = time.perf_counter() - began
         return answer
 
-    def meanwhile(self, act: Any) -> None:
-        def timed() -> None:
-            began = time.perf_counter()
-            act()
-            self._beside += time.perf_counter() - began
-
-        self._engine.meanwhile(timed)
-
     def step(self, lanes: Any, *arguments: Any) -> Any:
-        began, beside = time.perf_counter(), self._beside
+        began, mixing = time.perf_counter(), self._mixing
         answer = self._engine.step(lanes, *arguments)
-        inside = time.perf_counter() - began - (self._beside - beside)
-        self.steps.append((began, inside + self._mixing, len(lanes)))
-        self._mixing = 0.0
+        self.steps.append((began, time.perf_counter() - began + mixing, len(lanes)))
+        self._mixing = 0.0  # that of a step itself is in it
         return answer
 
     def rate(self, lanes: int) -> tuple[float, float]:

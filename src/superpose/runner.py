@@ -411,13 +411,9 @@ class Runner:
             stepped += [(live, event, live.fed) for event in move.events if event["type"] == "step"]
             (ended if move.then == "end" else feeding).append(live)
         now = time.perf_counter()
-        tried = False
 
+        @_once
         def write() -> None:
-            nonlocal tried
-            if tried:
-                return
-            tried = True
             self._measure(stepped, now)
             for live in ended:
                 if live.decoder is not None and live.decoder.finished:
@@ -458,7 +454,9 @@ class Runner:
             return
         try:
             ratios = self.engine.norm_ratios([fed for _, _, fed in stepped]).tolist()
-        except RuntimeError:  # no memory, or no device: the step itself will say so; a length is not worth a run
+        except RuntimeError as error:  # no memory, or no device: a length is not worth a run
+            if not isinstance(error, EngineError):  # else the step itself will say so
+                log.warning("lengths of mixtures could not be told: %s", error)
             ratios = [math.nan] * len(stepped)
         for (live, event, _), ratio in zip(stepped, ratios, strict=True):
             event["norm_ratio"] = float(f"{ratio:.6g}") if math.isfinite(ratio) else None
@@ -534,6 +532,25 @@ class Runner:
         if live.lane is not None:
             self.engine.close(live.lane)
             live.lane = None
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Does it the first time; what it raised then is raised every time."""
+    tried, failure = False, None
+
+    def attempt() -> None:
+        nonlocal tried, failure
+        if failure is not None:
+            raise failure
+        if not tried:
+            tried = True
+            try:
+                act()
+            except Exception as error:
+                failure = error
+                raise
+
+    return attempt
 
 
 def _ahead(live: Live) -> Ahead:

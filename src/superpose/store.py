@@ -15,7 +15,6 @@ import secrets
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -107,6 +106,7 @@ class Store:
     """The runs of one data folder. `folder=None` keeps them in memory."""
 
     def __init__(self, folder: Path | None) -> None:
+        folder = folder and folder.resolve()  # whatever strategies make of the working folder
         self._owner = secrets.token_hex(8)
         self._folder = folder
         self._alive: FileLock | None = None
@@ -124,7 +124,6 @@ class Store:
             self._db = _connect(path)
             self._reader = self._db if folder is None else _connect(path)  # of lists: they hold up no run
             self._checkpoints = Checkpoints(partial(_connect, path), self._lock)
-            weakref.finalize(self, self._checkpoints.stop)
         except (OSError, sqlite3.Error) as error:
             self._end_life()
             raise StoreUnusable(f"the data folder {folder} cannot be used: {error}") from error
@@ -174,7 +173,7 @@ class Store:
     def append(self, batch: Sequence[tuple[str, Event]], feeds: Sequence[Feed] = ()) -> None:
         """Writes the events of any number of runs, and large mixtures, in one transaction; then rings the listeners.
 
-        On return all of them are on disk; on an error none is.
+        On return all of them are in the file, and on the disk if a run has ended; on an error none is.
         """
         with self._lock, self._transaction():
             self._insert(*batch)
@@ -514,13 +513,13 @@ class Store:
         try:
             yield
             self._db.execute("COMMIT")
-            if self._folder is not None and self._db.total_changes > changes:
-                self._checkpoints.wrote()
         except BaseException:
             self._tallies.clear()  # what they counted inside is void; they are read from the file again
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if self._folder is not None and self._db.total_changes > changes:
+            self._checkpoints.wrote()
 
     def _sync(self) -> None:
         """Forces what was written onto the disk, if it can: it is in the log already."""
