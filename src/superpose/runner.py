@@ -421,6 +421,9 @@ class Runner:
             if batch:
                 large = [feed(live.run, event, fed) for live, event, fed in stepped if "fed_rest" in event]
                 self.store.append(batch, large)
+            # Let go of while they are in the processor's caches: behind the pass that takes several times as long.
+            batch.clear()
+            stepped.clear()
 
         def feed_and_write(lives: list[Live]) -> None:
             try:
