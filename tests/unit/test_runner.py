@@ -252,8 +252,8 @@ def test_a_pass_that_fails_costs_no_event_and_no_run_that_had_ended(lab, fault):
         assert all(len(record["steps"]) > 5 for record in failed)
 
 
-def test_a_store_that_fails_while_a_device_computes_fails_the_runs_and_the_lab_lives_on(lab, monkeypatch):
-    runner, store = lab(Afar(step_s=0.001))
+def refuse_step_5(store, monkeypatch):
+    """The store is full when it is first told of a step 5."""
     append, broken = store.append, []
 
     def full(batch, feeds=()):
@@ -263,6 +263,11 @@ def test_a_store_that_fails_while_a_device_computes_fails_the_runs_and_the_lab_l
         append(batch, feeds)
 
     monkeypatch.setattr(store, "append", full)
+
+
+def test_a_store_that_fails_while_a_device_computes_fails_the_runs_and_the_lab_lives_on(lab, monkeypatch):
+    runner, store = lab(Afar(step_s=0.001))
+    refuse_step_5(store, monkeypatch)
     run = runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30}))
     failed = wait(store, run)
     assert failed["error"] == "OSError: the disk is full"
@@ -284,15 +289,7 @@ def test_a_pass_that_fails_together_with_the_store_costs_no_step_in_silence(lab,
             return ToyEngine.step(self, lanes, inputs, asks)
 
     runner, store = lab(Both(step_s=0.001))
-    append, broken = store.append, []
-
-    def full(batch, feeds=()):
-        if not broken and any(event["type"] == "step" and event["step"] == 5 for _, event in batch):
-            broken.append(batch)
-            raise OSError("the disk is full")
-        append(batch, feeds)
-
-    monkeypatch.setattr(store, "append", full)
+    refuse_step_5(store, monkeypatch)
     for run in [runner.submit(make_spec({"user": "x", "T_e": 10, "T_total": 30, "seed": n})) for n in range(2)]:
         failed = wait(store, run)
         assert failed["error"] == "OSError: the disk is full"
