@@ -184,17 +184,18 @@ class Shelf:
             self._ring()
 
         options = self._options._replace(quantize=place.quantize)
+        opened, why = None, None
         try:
             with self._loading:
                 place.stage = None
                 opened = _Open(open_engine(place.name, options, progress), self._store)
-            with self._lock:
-                place.open, place.status = opened, "ready"
         except (EngineError, UnknownModel) as refused:
-            place.status, place.error = "failed", str(refused)
+            why = str(refused)
         except Exception as error:  # whatever a library raises on a strange model, the server lives on
-            place.status, place.error = "failed", f"{type(error).__name__}: {error}"
-        place.stage = None
+            why = f"{type(error).__name__}: {error}"
+        with self._lock:  # a description has all of it or nothing
+            place.open, place.error, place.stage = opened, why, None
+            place.status = "ready" if opened else "failed"
         self._ring()
 
     def _ring(self) -> None:
