@@ -23,7 +23,8 @@ from superpose.models import DEMO, UnknownModel, data_dir, known
 from superpose.problems import BadInput
 from superpose.runner import Runner
 from superpose.spec import RunSpec, make_spec
-from superpose.store import Store, StoreUnusable, UnknownRun
+from superpose.store import Store, StoreUnusable
+from superpose.store_events import UnknownRun
 from superpose.strategy import load_strategies, strategies
 
 DONE, FAILED, WRONG_WORDS = 0, 1, 2

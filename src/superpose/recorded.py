@@ -6,7 +6,8 @@ import numpy as np
 
 from superpose.events import Event
 from superpose.replay import is_partial, mixture_of
-from superpose.store import Feed, Store
+from superpose.store import Store
+from superpose.store_events import Feed
 from superpose.types import Mixture
 
 MOST_KEPT = 4096  # candidates of a mixture that are kept for replay

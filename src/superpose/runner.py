@@ -27,7 +27,8 @@ from superpose.questions import Measure, Questions
 from superpose.recorded import Recorded, feed
 from superpose.replay import belief_of, copies, cut, difference, report
 from superpose.spec import RunSpec
-from superpose.store import Store, UnknownRun
+from superpose.store import Store
+from superpose.store_events import UnknownRun
 from superpose.texts import TokenTexts
 from superpose.types import Distribution, Mixture
 

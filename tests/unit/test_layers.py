@@ -20,7 +20,7 @@ LEVELS = [
     ["strategy", "engine"],
     ["strategies", "engines", "models", "spec", "texts"],
     ["events", "store_schema", "store_words", "store_family", "store_checkpoint"],
-    ["replay", "store_list", "formats"],
+    ["replay", "store_list", "store_events", "formats"],
     ["imports", "planning"],
     ["decoding", "store"],
     ["recorded"],

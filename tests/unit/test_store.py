@@ -16,7 +16,8 @@ import pytest
 
 from superpose import store_checkpoint
 from superpose.events import answered
-from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable, UnknownRun
+from superpose.store import INTERRUPTED, LiveRun, Store, StoreUnusable
+from superpose.store_events import UnknownRun
 from superpose.store_list import Query
 from superpose.store_schema import MIGRATIONS
 

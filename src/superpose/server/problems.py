@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from superpose.problems import BadInput, clip, from_errors
-from superpose.store import LiveRun, UnknownRun
+from superpose.store import LiveRun
+from superpose.store_events import UnknownRun
 
 
 class Problem(Exception):

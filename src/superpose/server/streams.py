@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from superpose.server.shelf import Shelf
-from superpose.store import Store, Stored
+from superpose.store import Store
+from superpose.store_events import Stored
 
 BATCH_S = 0.02  # events that come within it travel together
 MODELS_S = 0.2  # between two documents of the models: runs change them with every step
