@@ -34,6 +34,7 @@ from superpose.types import Distribution, Mixture
 
 PACE = 0.1  # share of a new step in the pace
 HOLD_S = 300.0  # for which a paused run keeps its lane, unless another run needs it
+FIRST = 4  # of so many chunks one is of the run that was let in first
 STOPPED = "superpose was stopped while this run was live; what it had is kept"
 log = logging.getLogger("superpose")
 
@@ -59,6 +60,7 @@ class Runner:
         self._queue: deque[Live] = deque()
         self._live: list[Live] = []
         self._questions = Questions(engine, self._wake)
+        self._chunks = 0  # that were read
         self._closing = False
         self._door = threading.Lock()  # a run comes in whole or not at all
         self.pace = 0.0  # seconds that a step takes of late; 0 before the first one
@@ -197,9 +199,11 @@ class Runner:
         self._settle()
         self._admit()
         active = [live for live in self._live if live.active]
-        # The least unread first: a short prompt does not wait for a long one.
-        reading = min((live for live in active if not live.loaded), key=lambda live: live.ahead, default=None)
-        if reading is not None:
+        if unread := [live for live in active if not live.loaded]:
+            self._chunks += 1
+            # The least unread first: a short prompt does not wait for a long one, nor a long one for ever.
+            first = self._chunks % FIRST == 0
+            reading = unread[0] if first else min(unread, key=lambda live: live.ahead)
             self._guard([reading], lambda lives: self._read(*lives))
         self._step([live for live in active if live.loaded and live.lane is not None])
 

@@ -9,7 +9,7 @@ import pytest
 from superpose.engine import OutOfMemory
 from superpose.engines.toy import ToyEngine
 from superpose.problems import BadInput
-from superpose.runner import Runner
+from superpose.runner import FIRST, Runner
 from superpose.spec import make_spec
 from superpose.store import Store
 
@@ -162,6 +162,19 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(lab):
     took = {run: store.record(run)["timing"]["prefill_s"] for run in (long, short)}
     assert wait(store, short)["status"] == "finished"
     assert took[short] < took[long]
+
+
+def test_a_long_prompt_does_not_wait_for_all_the_short_ones_that_come_after_it(lab):
+    engine, runner, store = lab()
+    specs = [{"user": f"{number}", "T_e": 0, "T_total": 1} for number in range(200)]
+    long, *short = (runner.submit(make_spec(spec)) for spec in [{"user": "long " * 40, "T_total": 4}, *specs])
+    engine.go.set()
+    for run in (long, *short):
+        wait(store, run)
+    ended = [stored.run for stored in store.events([long, *short], 0, -1) if stored.type == "run_finished"]
+    chunks = -(-len(store.record(long)["prompt"]["token_ids"]) // CHUNK)
+    assert chunks > 10
+    assert ended.index(long) < FIRST * chunks + 4 < len(short)
 
 
 def test_live_lanes_step_between_the_chunks_of_a_prompt(lab):
