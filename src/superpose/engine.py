@@ -248,7 +248,13 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
         reason = str(broken).strip().partition("\n")[0]
         raise UnsupportedModel(f"the {kind} engine cannot be used here: {reason}") from broken
     files = models.resolve(model, progress)
-    engine: Engine = home.load(files, options, progress)
+    try:
+        engine: Engine = home.load(files, options, progress)
+    except EngineError:
+        raise
+    except Exception as error:  # whatever a library raises on a strange file
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        raise UnsupportedModel(f"{files.name} cannot be loaded: {what}") from error
     return engine
 
 

@@ -365,7 +365,7 @@ def test_logits_in_llama_cpps_memory_are_never_read_once_it_is_freed(call, engin
 # Architectures
 
 
-def gemma(folder, arch):
+def gemma(folder, arch, **changes):
     """A tiny Gemma of some generation, with a window of 6 where it has one."""
     head, blocks, random = WIDTH // HEADS, 2, np.random.default_rng(3)
     tensors = weights(len(TOKENS), blocks)
@@ -378,20 +378,66 @@ def gemma(folder, arch):
     for block in range(blocks):
         for name, length in norms.items():
             tensors[f"blk.{block}.{name}.weight"] = random.normal(1, 0.2, length).astype(np.float32)
-    return write(folder / f"{arch}.gguf", metadata(arch, blocks) | meta, tensors, arch=arch)
+    return write(folder / f"{arch}.gguf", metadata(arch, blocks) | meta | changes, tensors, arch=arch)
 
 
 @pytest.mark.parametrize(("arch", "scale"), [("gemma", 1.0), ("gemma2", 1.0), ("gemma3", 8.0)])
-def test_gemmas_scale_is_found_and_its_windows_can_be_rolled_back(engine_of, tmp_path, arch, scale):
+def test_gemmas_scale_is_found(engine_of, tmp_path, arch, scale):
     engine = engine_of(gemma(tmp_path, arch), context=128)
     assert (engine._blender.scale, engine.info.embedding_scale) == (scale, 8.0)
     ids, lane = prompt(1, 40), engine.open()
     by_id = [engine.prefill(lane, ids[:20], ASK)]
     by_id += [engine.prefill(lane, ids[at : at + 1], ASK) for at in range(20, 40)]
-    engine.rollback(lane, 20)  # far behind the window, which a cache of the window alone would not have any more
-    assert engine._lanes._context.span(0) == (0, 19)
+    engine.rollback(lane, 20)
     fed = [engine.step([lane], [Mixture.token(int(i))], [ASK])[0] for i in ids[20:]]
     assert all(one.probs == pytest.approx(two.probs, abs=1e-5) for one, two in zip(by_id[1:], fed, strict=True))
+
+
+@pytest.fixture
+def windowed(engine_of, tmp_path):
+    """`windowed()`: an engine of a model whose layers see 6 positions, and a lane that was cut back from 600 to 20.
+
+    A cache of the window alone would hold some 256 of them.
+    """
+
+    def make():
+        engine = engine_of(gemma(tmp_path, "gemma2", **{"gemma2.context_length": 2048}), context=700)
+        lane = engine.open()
+        engine.prefill(lane, prompt(1, 600), ASK)
+        engine.rollback(lane, 20)
+        return engine, lane
+
+    return make
+
+
+def test_a_window_can_be_rolled_back_far_behind_itself(windowed):
+    engine, lane = windowed()
+    fresh = engine.open()
+    engine.prefill(fresh, prompt(1, 20), ASK)
+    assert engine._lanes._context.span(0) == (0, 19)
+    assert np.array_equal(steps(engine, lane, range(8)), steps(engine, fresh, range(8)))
+
+
+def test_a_lane_that_lost_what_it_should_keep_is_not_gone_on_with(windowed, monkeypatch):
+    own = llama_cpp.llama_init_from_model
+
+    def without(model, parameters):
+        parameters.swa_full = False
+        return own(model, parameters)
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", without)
+    with pytest.raises(EngineError, match="could not cut a lane back to 20 positions"):
+        windowed()
+
+
+def test_lanes_have_streams_without_flash_attention(engine_of, monkeypatch):
+    given, own = [], llama_cpp.llama_init_from_model
+    monkeypatch.setattr(
+        llama_cpp, "llama_init_from_model", lambda model, asked: given.append(asked) or own(model, asked)
+    )
+    engine_of()
+    assert given
+    assert {(asked.kv_unified, asked.swa_full, asked.flash_attn_type) for asked in given} == {(False, True, 0)}
 
 
 def test_embeddings_that_llama_cpp_does_not_take_for_its_tokens_are_refused(tmp_path, monkeypatch):
@@ -408,6 +454,13 @@ def test_embeddings_that_llama_cpp_does_not_take_for_its_tokens_are_refused(tmp_
         ({"llama.attention.causal": False}, "also looks ahead"),
         ({"split.count": 3}, "merge them with llama-gguf-split first"),
         ({"tokenizer.chat_template": "{% if"}, "chat template of tiny.gguf cannot be read"),
+        ({"tokenizer.chat_template": 7}, "no chat template"),
+        ({"tokenizer.chat_template": [7, 8]}, "no chat template"),
+        ({"llama.embedding_scale": "x"}, "its settings cannot be read"),
+        ({"llama.embedding_scale": 0.0}, "sizes that it tells of itself"),
+        ({"llama.attention.head_count": "many"}, "its settings cannot be read"),
+        ({"llama.context_length": 0}, "does not say how many tokens"),
+        ({"llama.context_length": None}, "does not say how many tokens"),
     ],
 )
 def test_what_cannot_be_driven_by_embeddings_is_refused_by_name(tmp_path, changes, reason):
@@ -500,6 +553,9 @@ def test_spoilt_bytes_never_end_the_process(tmp_path, cached):
         {"tokenizer.ggml.pre": "nonsense"},
         {"tokenizer.ggml.eos_token_id": 4000000000},
         {"general.architecture": "nonsense"},
+        {"tokenizer.chat_template": 7},
+        {"llama.embedding_scale": "x"},
+        {"llama.block_count": "x"},
     ],
     ids=str,
 )
@@ -547,6 +603,16 @@ def test_an_engine_that_is_not_installed_is_one_sentence(monkeypatch):
         open_engine(DEMO, EngineOptions(engine="llamacpp"))
 
 
+def test_whatever_a_library_raises_on_a_file_is_one_sentence(tmp_path, monkeypatch):
+    def load(*given):
+        raise TypeError("a word\nand another")
+
+    monkeypatch.setattr(llamacpp, "load", load)
+    with pytest.raises(UnsupportedModel) as raised:
+        open_engine(str(tiny(tmp_path / "tiny.gguf")), EngineOptions(engine="llamacpp"))
+    assert str(raised.value).endswith("tiny.gguf cannot be loaded: TypeError: a word")
+
+
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
@@ -592,6 +658,17 @@ def test_fewer_lanes_where_each_would_have_too_little_memory(tmp_path, monkeypat
     for free, lanes in [(None, 16), (10**12, 16), (10 * lane, 5), (lane, 1), (0, 1)]:
         monkeypatch.setattr(llamacpp, "free_memory", lambda free=free: free)
         assert llamacpp._affordable(file, 0) == lanes
+
+
+def test_a_file_is_loaded_only_where_its_weights_and_first_lanes_find_memory(tmp_path, cached, monkeypatch):
+    path = tiny(tmp_path / "tiny.gguf")
+    needed = path.stat().st_size + llamacpp.LANES * llamacpp.FIRST * llamacpp.cache_bytes(GgufFile(path), 4)
+    monkeypatch.setattr(llamacpp, "free_memory", lambda: needed - 1)
+    assert opened(path, tmp_path).startswith("tiny.gguf needs about")
+    monkeypatch.setattr(llamacpp, "free_memory", lambda: needed)
+    assert opened(path, tmp_path) == ""
+    monkeypatch.setattr(llamacpp_lanes, "free_memory", lambda: 0)  # taken by another program meanwhile
+    assert opened(path, tmp_path) == "there is not enough memory to load tiny.gguf"
 
 
 def test_a_large_table_is_not_unpacked_for_neighbours_nor_beyond_memory(engine_of, monkeypatch):

@@ -35,7 +35,7 @@ from superpose.engines.host import free_memory, physical_cores
 from superpose.engines.llamacpp_blend import Blender
 from superpose.engines.llamacpp_child import attempt
 from superpose.engines.llamacpp_file import GgufFile, cache_bytes, check, longest, own_scale
-from superpose.engines.llamacpp_lanes import CHUNK, FULL, Lanes
+from superpose.engines.llamacpp_lanes import CHUNK, FIRST, FULL, Lanes
 from superpose.engines.llamacpp_library import VERSION, Model, lays_out, system
 from superpose.engines.llamacpp_readout import Reader
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
@@ -306,14 +306,17 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
     check(file, files.name)
     free = free_memory()
     size = files.path.stat().st_size
-    if free is not None and size > free:
-        raise OutOfMemory(f"{files.name} needs about {size / 2**30:.1f} GiB, of which {free / 2**30:.1f} GiB are free")
+    needed = size + LANES * FIRST * cache_bytes(file, 4 if file.kind == "F32" else 2)
+    if free is not None and needed > free:
+        raise OutOfMemory(
+            f"{files.name} needs about {needed / 2**30:.1f} GiB, of which {free / 2**30:.1f} GiB are free"
+        )
     # Models are of the same level as engines, which therefore ask for them by name, like engine.py.
     attempt(files.path, importlib.import_module("superpose.models").cache_dir(), report)
     try:
         lanes = _affordable(file, size)
         engine = LlamaEngine(file, files.name, max_lanes=lanes, progress=report)
-    except MemoryError as error:
+    except (MemoryError, OutOfMemory) as error:
         raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
     if lanes < LANES_AT_MOST:
         few = f"at most {lanes} runs at once, so that each may have {ROOM:,} tokens in this memory"

@@ -162,10 +162,14 @@ class Rows:
 
 def check(file: GgufFile, name: str) -> None:
     """Nothing, for a file that may work; otherwise raises UnsupportedModel with the reason."""
-    reason = _reason(file.meta, file)
+    try:
+        reason = _reason(file.meta, file)
+    except (TypeError, ValueError, ArithmeticError) as error:  # a word where a number is due
+        raise UnsupportedModel(f"{name} is broken: its settings cannot be read ({error})") from error
     if reason:
         raise UnsupportedModel(f"{name} ({file.arch}) cannot be driven by embeddings: {reason}")
-    if not file.meta.get("tokenizer.chat_template"):
+    template = file.meta.get("tokenizer.chat_template")
+    if not template or not isinstance(template, str):
         raise UnsupportedModel(f"{name} has no chat template: choose an instruct or chat model")
 
 
@@ -179,6 +183,10 @@ def _reason(meta: Mapping[str, Any], file: GgufFile) -> str:
         return "it has no tokenizer"
     if not file.own("attention.causal", True):
         return "its attention also looks ahead"
+    if longest(file) < 1:
+        return "it does not say how many tokens it can hold"
+    if cache_bytes(file, 1) < 0 or not 0 < own_scale(file) < math.inf:
+        return "the sizes that it tells of itself cannot be"
     try:
         file.rows("token_embd.weight")[:1]
     except NotImplementedError:

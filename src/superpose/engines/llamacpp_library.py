@@ -170,8 +170,10 @@ class Context:
         llama_cpp.llama_set_n_threads(self._pointer, count, count)
 
     def cut(self, lane: int, upto: int) -> None:
-        """Takes what stands from position `upto` on out of a lane."""
-        if not llama_cpp.llama_memory_seq_rm(self._memory, lane, upto, -1):
+        """Takes what stands from position `upto` on out of a lane. Raises EngineError where what is before is gone."""
+        done = llama_cpp.llama_memory_seq_rm(self._memory, lane, upto, -1)
+        # A cache of a window says that it did, too, and holds nothing then.
+        if not done or (upto and self.span(lane) != (0, upto - 1)):
             raise EngineError(f"llama.cpp could not cut a lane back to {upto} positions")
 
     def copy(self, source: int, target: int, upto: int) -> None:
