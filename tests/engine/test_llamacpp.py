@@ -16,7 +16,7 @@ from superpose.engine import BadShape, EngineError, EngineOptions, OutOfMemory, 
 from superpose.models import DEMO, cache_dir
 from superpose.types import Mixture
 from tests.engine import tiny_gguf
-from tests.engine.tiny_gguf import HEADS, TOKENS, WIDTH, metadata, tiny, weights, write
+from tests.engine.tiny_gguf import HEADS, TEMPLATE, TOKENS, TYPES, WIDTH, metadata, tiny, weights, write
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
@@ -30,6 +30,7 @@ from superpose.engines import (  # noqa: E402
 from superpose.engines.llamacpp import LlamaEngine, load  # noqa: E402
 from superpose.engines.llamacpp_file import GgufFile  # noqa: E402
 from superpose.engines.llamacpp_library import Context, Model, lays_out  # noqa: E402
+from superpose.engines.llamacpp_tokenizer import LlamaTokenizer  # noqa: E402
 
 ASK = Readout(temperature=0.8, support=16, u=0.4)
 
@@ -362,6 +363,62 @@ def test_logits_in_llama_cpps_memory_are_never_read_once_it_is_freed(call, engin
         engine.beliefs([ASK])
 
 
+# Tokenizers
+
+
+def test_every_end_of_text_counts_and_nothing_is_added_to_a_prompt(tmp_path):
+    path = tiny(tmp_path / "tiny.gguf", **{"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True})
+    tokenizer = LlamaTokenizer(path, TEMPLATE)
+    assert tokenizer.eog_ids == {2, 3}
+    assert LlamaEngine(GgufFile(path), "tiny").info.eog_ids == {2, 3}
+    ids = tokenizer.chat("", "hi").token_ids
+    assert (ids[0], ids.count(1), ids.count(2)) == (1, 1, 0)  # the template's own <s>
+    assert not {1, 2} & set(tokenizer.encode("hi") + tokenizer.encode_template("hi"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tokenizer.ggml.pre": "jina-v2-de"}, [b"</s>", b" ", b"x", b"<mask>"]),
+        ({"general.name": "phi-3"}, [b"</s>", b"x", b" ", b"<mask>"]),
+        ({}, [b"</s>", b" ", b"x", b" ", b"<mask>"]),
+    ],
+    ids=str,
+)
+def test_spaces_that_control_tokens_take_up_are_taken_up_beside_typed_ones_too(tmp_path, changes, told):
+    template = "{% for m in messages %}<s> {{ m.content }} </s> x <mask>{% endfor %}"
+    names = {"tokenizer.ggml.tokens": [*TOKENS[:3], "<mask>", *TOKENS[4:-1], "<|endoftext|>"]}
+    kinds = {"tokenizer.ggml.token_type": [*TYPES[:-1], 3]}
+    tokenizer = LlamaTokenizer(tiny(tmp_path / "tiny.gguf", **names, **kinds, **changes), template)
+
+    def pieces(user):
+        return [tokenizer.token_bytes(token) for token in tokenizer.chat("", user).token_ids]
+
+    assert pieces("ab")[-len(told) :] == told  # llama.cpp's own
+    assert pieces("a</s>b")[-len(told) :] == told
+    assert pieces("a</s>b")[:2] == pieces("ab")[:2] == [b"<s>", b" a"]
+
+
+def test_template_text_for_sentencepiece_goes_on_without_a_space_of_its_own(tmp_path):
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]
+    changes = {
+        "tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None, "tokenizer.ggml.merges": None,
+        "tokenizer.ggml.eot_token_id": None, "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * 6],
+        "tokenizer.ggml.scores": [*[0.0] * 259, *(-1.0 - i for i in range(6))],
+    }  # fmt: skip
+    path = write(tmp_path / "tiny.gguf", metadata() | changes, weights(len(names)))
+    tokenizer = LlamaTokenizer(path, TEMPLATE)
+
+    def text(ids):
+        return b"".join(map(tokenizer.token_bytes, ids)).decode()
+
+    assert text(tokenizer.encode("ab")) == " ab"  # as every text of the model's training began
+    for template_text in ("ab", " ab", "ab</s>", "</think><think>"):
+        assert text(tokenizer.encode_template(template_text)).lstrip(" ") == template_text.lstrip(" ")
+        assert text(tokenizer.encode_template(template_text)).startswith(" ") == template_text.startswith(" ")
+
+
 # Architectures
 
 
@@ -573,6 +630,15 @@ def test_a_crash_of_llama_cpp_is_told_and_does_not_end_this_process(tmp_path, ca
     said = opened(tiny(tmp_path / "odd.gguf"), tmp_path)
     assert said == "odd.gguf cannot be loaded: llama.cpp crashed on it (ggml.c:1: GGML_ASSERT(x > 0) failed)"
     assert not any((cache_dir() / "gguf/tried").glob("*"))
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_an_attempt_lays_weights_out_as_a_load_will(tmp_path, monkeypatch, anew):
+    given = []
+    monkeypatch.setattr(llamacpp_child, "lays_out", lambda kind: anew)
+    monkeypatch.setattr(llamacpp_child, "Model", lambda path, **how: given.append(how) or Model(path))
+    assert llamacpp_child.main(tiny(tmp_path / "tiny.gguf")) == 0
+    assert given == [{"anew": anew}]
 
 
 def test_a_signal_without_words_is_named():
