@@ -125,8 +125,7 @@ class Slots:
         self._layers = [SlotLayer(self._plan) for _ in kinds]
         self.cache = SlotCache(self._plan, self._layers)
         self.by_spans = False  # whether padded steps have spans instead of masks
-        self._cell = 0  # bytes of one column of one row in all layers, once a pass has told
-        self._device = torch.device("cpu")
+        self._cells: dict[torch.device, int] = {}  # bytes of one column of one row, once a pass has told
         self.row: dict[int, int] = {}  # of each lane
         self.length: dict[int, int] = {}  # of each lane: how many columns are its own
 
@@ -170,7 +169,7 @@ class Slots:
         """Whether so many rows of so many columns can be had; True before the first pass has told their size."""
         have_rows, have_columns = self._plan.capacity
         wanted = max(rows, have_rows) * max(_ceil(columns), have_columns)
-        return self._cell == 0 or wanted <= self._room()
+        return not self._cells or wanted <= self._room()
 
     def clean(self, lanes: Sequence[int]) -> None:
         """Zeros what lies beyond the lanes' lengths: after numbers that were not finite.
@@ -324,10 +323,10 @@ class Slots:
         columns = have_columns if columns <= have_columns else max(columns, 2 * have_columns, FIRST_COLUMNS)
         wanted = min(rows, self._limit[0]), min(columns, self._limit[1])
         held = [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
-        if held:
-            self._cell = sum(stored.shape[1] * stored.shape[3] * stored.element_size() for stored in held)
-            self._device = held[0].device
-        if held and self._device.type == "cpu":
+        self._cells = {stored.device: 0 for stored in held}
+        for stored in held:
+            self._cells[stored.device] += stored.shape[1] * stored.shape[3] * stored.element_size()
+        if any(device.type == "cpu" for device in self._cells):
             room = self._room()
             wanted = wanted if wanted[0] * wanted[1] <= room else least
             if least[0] * least[1] > room:
@@ -335,9 +334,10 @@ class Slots:
         self._plan.capacity = wanted
 
     def _room(self) -> int:
-        """Columns of one row that memory holds, those that are there included."""
+        """Columns of one row that the memory of every device holds, those that are there included."""
         rows, columns = self._plan.capacity
-        return rows * columns + (free_bytes(self._device) or sys.maxsize) // self._cell
+        free = [(free_bytes(device), cell) for device, cell in self._cells.items()]
+        return rows * columns + min(sys.maxsize if known is None else known // cell for known, cell in free)
 
     def buffers(self) -> list[Tensor]:
         """Keys and values of all layers, with room for what was reserved."""

@@ -77,6 +77,9 @@ def load_model(folder: Path, name: str, options: EngineOptions, progress: Progre
     absent = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if absent:
         raise UnsupportedModel(f"{name} lacks {len(absent)} of its weights, {absent[0]} among them")
+    if spread and (left := [weight for weight in model.parameters() if weight.device.type != "cuda"]):
+        count = sum(weight.nbytes for weight in left)
+        raise OutOfMemory(f"{name} does not fit into the GPUs: {count / 2**30:.1f} GiB of it would stay outside")
     progress("weights", size, size)
     loaded: PreTrainedModel = model
     return loaded
