@@ -1,8 +1,9 @@
-"""The benchmark that needs a GPU, on a tiny shape without one: the one command works and its figures fit together."""
+"""Benchmarks run in one command each, at their smallest, and their figures fit together."""
 
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(*options):
-    return subprocess.run(
-        [sys.executable, "benchmarks/gpu.py", *options], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
+def run(name, *options):
+    """The exit code, and what the last line says."""
+    words = [sys.executable, f"benchmarks/{name}.py", *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_gpu_benchmark_runs_in_one_command():
-    done = run("--tiny", "--device", "cpu", "--steps", "6", "--rounds", "1")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    code, told = run("gpu", "--tiny", "--device", "cpu", "--steps", "6", "--rounds", "1")
+    assert code == 0
     assert set(told["lanes"]) == {"1", "8"}
     for lanes, row in told["lanes"].items():
         assert row["tokens_per_second"] > 0
@@ -31,3 +33,28 @@ def test_the_gpu_benchmark_runs_in_one_command():
         expected = read * row["tokens_per_second"] / int(lanes) / 1e9
         assert row["gigabytes_per_second"] == pytest.approx(expected, abs=1e-4)
     assert told["lanes"]["1"]["of_linear_scaling"] == 1
+
+
+def test_whole_runs_are_measured_against_generate():
+    code, told = run("decode", "--steps", "8", "--rounds", "1", "--lanes", "1", "2")
+    assert code == 0
+    found = told["weights"]["float32"]
+    assert found["first_token_ms"] > 0 and set(found["lanes"]) == {"1", "2"}
+    for lanes, row in found["lanes"].items():
+        assert 0 < row["overhead"] < 0.5 and isinstance(row["vs_generate"], float)  # of so few steps it may be anything
+        one = found["lanes"]["1"]["tokens_per_second"]
+        assert row["tokens_per_second"] == pytest.approx(one * row["vs_one_lane"], rel=0.01), lanes
+
+
+@pytest.mark.skipif(find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
+def test_steps_are_measured_against_llama_cpps_own_loop():
+    code, told = run("llamacpp", "--steps", "16", "--rounds", "1", "--lanes", "2", "--plain")
+    assert code == 0
+    assert (told["engine"], told["numbers"], told["their_attention"]) == ("llamacpp", "Q4_1", "plain")
+    assert told["lanes_2"]["tokens_per_second"] > 0 and told["lanes_2"]["vs_llama_cpp"] > 0
+
+
+def test_load_is_kept_up_and_a_failure_shows_in_the_exit_code():
+    code, told = run("load", "--model", "toy", "--runs", "20", "--minutes", "0.05")
+    assert told["runs"] == 20 and told["failed"] == 0 and told["finished"] > 20
+    assert code == (0 if told["ok"] else 1)
