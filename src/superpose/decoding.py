@@ -50,6 +50,7 @@ class Decoder:
         self._forced = deque(work.transition)
         self._used = 0  # thinking and answer steps; the transition is not counted
         self._in_phase = 0
+        self._asked: dict[Phase, Readout] = {}
         self._drawn: tuple[int, list[float]] = -1, []  # random numbers, and which of the run's
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._mixes_throughout = not work.spec.strategy.thinks
@@ -63,6 +64,13 @@ class Decoder:
 
     def ask(self) -> Readout:
         """What is to be known about the position of the next `advance`."""
+        asked = self._asked.get(self._phase)
+        if asked is None:
+            asked = self._asked[self._phase] = self._question()
+        return Readout(asked.temperature, asked.support, asked.filters, self._luck(), asked.mass)
+
+    def _question(self) -> Readout:
+        """What is asked at every position of this phase, but for the random number."""
         spec = self.spec
         mixes = self._phase == "thinking" or self._mixes_throughout
         mass = self._mass if mixes and self._support == 0 else 0.0
@@ -70,7 +78,6 @@ class Decoder:
             temperature=spec.temperature if self._phase != "answer" else spec.answer_temperature,
             support=0 if mass == 1 else min(max(SHOWN, self._support if mixes else 0), self._info.vocab),
             filters=spec.filters,
-            u=self._luck(),
             mass=0.0 if mass == 1 else mass,
         )
 

@@ -295,14 +295,11 @@ class Store(Events):
 
     def listen(self, bell: Callable[[], None]) -> Callable[[], None]:
         """Rings `bell` after every append, from the writer's thread; the answer ends it."""
-        with self._lock:
-            self._listeners.add(bell)
+        self._listeners.add(bell)
         return lambda: self._listeners.discard(bell)
 
     def _ring(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners)
-        for bell in listeners:
+        for bell in list(self._listeners):  # without the lock, which a checkpoint may hold just now
             bell()
 
     def _lock_file(self, owner: str) -> str:
@@ -370,7 +367,8 @@ class Store(Events):
         rows = [self._row_of(run, event) for run, event in batch]
         self._db.executemany("INSERT INTO events (run, seq, type, data) VALUES (?, ?, ?, ?)", rows)
         for run, event in batch:
-            self._follow(run, event)
+            if event["type"] != "step":  # most are, and change nothing there
+                self._follow(run, event)
 
     def _row_of(self, run: str, event: Event) -> tuple[str, int, str, str]:
         tally = self._tallies.get(run) or self._recount(run)
