@@ -59,6 +59,25 @@ def test_axe_finds_nothing_in_any_state(lab: Lab) -> None:
     assert {state: faults for state, faults in found.items() if faults} == {}
 
 
+OVERLAPS = """() => {
+  const words = [...document.querySelectorAll('[role=status] .text, [role=status] .numbers > span')];
+  const buttons = [...document.querySelectorAll('.bar button')].filter(button => button.offsetParent);
+  const boxes = of => of.flatMap(one => [...one.getClientRects()]);
+  return boxes(words).flatMap(a => boxes(buttons).filter(b =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)).length;
+}"""
+
+
+def test_what_a_run_says_of_itself_stands_clear_of_its_buttons(lab: Lab) -> None:
+    lab.open("/").start_long()
+    expect(lab.page.locator("[role=status] .numbers")).to_contain_text("left")
+    expect(lab.page.locator("[role=status] .numbers")).to_contain_text("tokens/s")
+    for width in (1600, 1440, 1280, 1100, 1024, 800, 641, 640, 390, 320):
+        lab.page.set_viewport_size({"width": width, "height": 800})
+        assert lab.page.evaluate(OVERLAPS) == 0, width
+    lab.stop.click()
+
+
 @pytest.mark.parametrize("width", [390, 320])
 def test_narrow_screens_need_no_sideways_scrolling(lab: Lab, width: int) -> None:
     lab.page.set_viewport_size({"width": width, "height": 700})

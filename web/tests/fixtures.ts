@@ -5,8 +5,8 @@ import type { RunEvent, Step } from '../src/core/events.ts';
 import { apply, newRun, type RunState } from '../src/core/reducer.ts';
 
 export function events(name: 'run' | 'nucleus' | 'sample'): RunEvent[] {
-  const path = new URL(`../../tests/fixtures/${name}.jsonl`, import.meta.url);
-  const lines = readFileSync(path, 'utf8').trim().split('\n');
+  // From web/, where npm runs the tests.
+  const lines = readFileSync(`../tests/fixtures/${name}.jsonl`, 'utf8').trim().split('\n');
   return lines.map((line) => JSON.parse(line) as RunEvent);
 }
 

@@ -80,6 +80,15 @@ describe('the picture of a run', () => {
     expect(svgOf(run)).not.toContain('␣');
   });
 
+  it('ends a row with line breaks, of which several one after another share one', () => {
+    const run = newRun('x');
+    const texts = ['a', '\n', '\n', '\n\n', 'b', 'c\n', 'd'];
+    run.steps = texts.map((text, at) => step({ step: at, text, token: { id: at, text, probability: 0.5 } }));
+    const tops = stepsOf(svgOf(run)).map((group) => Number(/<rect[^>]* y="([\d.]+)"/.exec(group)?.[1]));
+    const rows = [...new Set(tops)];
+    expect(tops.map((top) => rows.indexOf(top))).toEqual([0, 0, 0, 0, 1, 1, 2]);
+  });
+
   it('marks the token that sampling would have fed where it lies in its column', () => {
     const run = newRun('x');
     run.steps = [step({ step: 0, phase: 'answer', drawn: { id: 2, text: ' think', probability: 0.273 } })];

@@ -3,7 +3,7 @@
 import type { Step } from '../core/events.ts';
 import { type Metric, METRICS, tintOf } from '../core/metrics.ts';
 import type { PhaseEnd } from '../core/reducer.ts';
-import { endsLine, isOpenPiece } from '../core/readout.ts';
+import { endsLine, isBreak, isOpenPiece } from '../core/readout.ts';
 import { Blocks } from './blocks.ts';
 import { el } from './dom.ts';
 import { column, forced, token } from './step.ts';
@@ -60,6 +60,7 @@ export class ThinkingStream extends Stream {
   private gate: HTMLElement | null = null;
   private tokens: HTMLElement | null = null;
   private reason = '';
+  private ended: 'line' | 'paragraph' | null = null; // what the next column, if it is no line break too, does not continue
   private noise = 0; // of the column before
 
   constructor() {
@@ -84,19 +85,27 @@ export class ThinkingStream extends Stream {
     super.clear();
     this.gate = this.tokens = null;
     this.reason = '';
+    this.ended = null;
     this.noise = 0;
   }
 
   private column(step: Step): HTMLElement {
+    if (!isBreak(step)) this.turn();
     const noise = step.noise ?? 0;
     const element = column(step, noise === 0 ? null : noise === this.noise ? 'mark' : 'words');
     this.blocks.add(element);
-    const end = endsLine(step);
-    this.blocks.cut(end);
-    this.noise = end ? 0 : noise; // a new line says it anew
+    this.ended = endsLine(step) ?? this.ended;
+    this.noise = noise;
     this.gate = this.tokens = null; // tokens forced later have a chip of their own
     this.reason = '';
     return element;
+  }
+
+  /** Begins a new row, where the last one has ended. */
+  private turn(): void {
+    this.blocks.cut(this.ended);
+    if (this.ended) this.noise = 0; // a new row says it anew
+    this.ended = null;
   }
 
   private force(step: Step): HTMLElement {
@@ -112,6 +121,7 @@ export class ThinkingStream extends Stream {
   }
 
   private openGate(sign: string | null, reason: string): void {
+    this.turn();
     this.gate = el('div', 'gate');
     if (sign) this.gate.append(el('span', 'sign', sign));
     this.gate.append(el('small', 'reason', reason));

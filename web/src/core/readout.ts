@@ -18,6 +18,12 @@ export function isOpenPiece(step: Step): boolean {
   return step.text === '' && isPiece(step.token.text);
 }
 
+/** Whether a step is line breaks and nothing else, of which several in a row of steps share a line. */
+export function isBreak(step: Step): boolean {
+  const text = shownText(step);
+  return text.endsWith('\n') && text.trim() === '';
+}
+
 /** Whether a row or paragraph ends after this step. */
 export function endsLine(step: Step): 'line' | 'paragraph' | null {
   const text = shownText(step);

@@ -6,7 +6,7 @@ import { visible } from './glyphs.ts';
 import { escaped, fit, type Font, lines, type Look, n, written } from './ink.ts';
 import { tintOf } from './metrics.ts';
 import { stepName } from './names.ts';
-import { endsLine, isChip, shownText } from './readout.ts';
+import { endsLine, isBreak, isChip, shownText } from './readout.ts';
 import { isOver, type RunState } from './reducer.ts';
 import { isOffTop, probabilityBin, PROBABILITY_BOUNDS, WEIGHT_BOUNDS } from './scale.ts';
 import { chipItem, columnItem, HEAD, type Item, pin, type Style } from './sheetItems.ts';
@@ -120,20 +120,22 @@ class Page {
       if (forced.length || words) place(chipItem(forced, words, RIGHT - EDGE, this.look, this.style.glyphs, this.edited));
       forced = [];
     };
+    let ended = false;
     for (const step of steps) {
       if (this.cut !== null) return;
+      const turns = ended && !isBreak(step);
+      if (turns) flush();
+      ended = false;
       if (step.kind === 'injected') {
         forced.push(step);
         continue;
       }
       if (forced.length) chip(forced[0]?.reason ?? null);
-      let turned = place(columnItem(step, this.look, this.style, step.step === this.edited));
-      if (endsLine(step)) {
-        flush();
-        turned = true;
-      }
-      if (turned) yield;
+      const full = place(columnItem(step, this.look, this.style, step.step === this.edited));
+      ended = endsLine(step) !== null;
+      if (turns || full) yield;
     }
+    if (ended) flush();
     chip(reason ?? forced[0]?.reason ?? null);
     flush();
   }
