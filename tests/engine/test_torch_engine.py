@@ -297,6 +297,18 @@ def test_lanes_do_not_grow_beyond_the_memory_that_is_free(monkeypatch, build, en
     assert engine._slots._layers[0].keys.shape[2] == 320  # not doubled: there was room for 64 columns only
 
 
+def test_lanes_fit_where_exactly_their_need_is_free(monkeypatch, build, engine_of):
+    engine = engine_of(build("llama"), context=500)
+    engine.prefill(engine.open(), tokens(2, 200), ASK)
+    column = 2 * 4 * 2 * 8 * 4  # bytes of keys and values, 4 layers, 2 heads, 8 wide, float32
+    for lengths, columns in [([10, 257, 300], 3 * 320), ([1, 1], 2 * 256)]:
+        need = (columns - 256) * column
+        for free, fits in [(0, False), (need - 1, False), (need, True), (None, True)]:
+            monkeypatch.setattr(torch_engine_cache, "free_bytes", lambda device, free=free: free)
+            assert engine.fits(lengths) == fits
+            assert engine.fits([256]) and engine.fits([1])
+
+
 def test_numbers_that_are_not_finite_are_said_and_leave_no_trace(build, engine_of):
     engine, model = engine_of(build("llama")), build("llama")
     lanes = [engine.open(), engine.open()]
