@@ -671,6 +671,13 @@ def test_a_gguf_file_picks_llama_cpp_and_the_demo_model_stays_with_torch(tmp_pat
     assert engines._choice("toy", demo=False) == "toy"
 
 
+@pytest.mark.parametrize("kind", [None, "torch", "toy"])
+def test_a_gguf_file_named_by_its_path_is_opened_by_llama_cpp_or_as_asked(tmp_path, cached, kind):
+    engine = open_engine(str(tiny(tmp_path / "tiny.gguf")), EngineOptions(engine=kind))
+    assert engine.info.name == (kind or "llamacpp")
+    engine.release()
+
+
 def test_without_torch_the_demo_model_is_llama_cpps_and_without_llama_cpp_all_is_torchs(monkeypatch):
     find = engines.importlib.util.find_spec
     absent = "torch"
