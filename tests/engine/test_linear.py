@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,10 @@ from superpose.engines.torch_engine_joined import Share
 from superpose.engines.torch_engine_linear import PackedLinear, lay_out
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="needs oneDNN in bfloat16",
+)
 
 
 class Attention(nn.Module):
@@ -145,6 +151,27 @@ def test_layers_joined_in_bfloat16_give_the_bits_of_each(monkeypatch: pytest.Mon
     for rows in (1, 2, 7):
         x = torch.randn(rows, 1, 32).bfloat16()
         assert torch.equal(model.block(x), same.block(x))
+
+
+@needs_bfloat16
+@torch.inference_mode()
+def test_layers_in_bfloat16_are_packed_too(bias: bool) -> None:
+    torch.manual_seed(0)
+    model, same = Model(bias).bfloat16(), Model(bias).bfloat16()
+    same.load_state_dict(model.state_dict())
+    assert lay_out(model) == "packed together"
+    for rows in (1, 2, 7):
+        x = torch.randn(rows, 1, 32).bfloat16()
+        torch.testing.assert_close(model.block(x), same.block(x))
+
+
+@needs_bfloat16
+def test_a_bfloat16_engine_computes_with_packed_layers_alone(
+    build: Callable[..., Any], engine_of: Callable[..., Any], one_thread: None
+) -> None:
+    engine = engine_of(build("qwen3").to(torch.bfloat16))
+    assert not any(type(module) is nn.Linear for module in engine._model.modules())
+    assert {weight.dtype for weight in torch_engine_linear.packed(engine._model)} == {torch.bfloat16}
 
 
 def test_layers_of_several_devices_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

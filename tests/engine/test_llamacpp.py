@@ -123,6 +123,14 @@ def test_threads_are_set(tmp_path):
     assert llama_cpp.llama_n_threads(room._pointer) == llama_cpp.llama_n_threads_batch(room._pointer) == 1
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(3, 3), (1, 1), (None, 2)])
+def test_an_engine_has_a_thread_a_physical_core(engine_of, monkeypatch, cores, threads):
+    monkeypatch.setattr(llamacpp, "physical_cores", lambda: cores)
+    monkeypatch.setattr(llamacpp.os, "cpu_count", lambda: 2)
+    pointer = engine_of()._lanes._context._pointer
+    assert llama_cpp.llama_n_threads(pointer) == llama_cpp.llama_n_threads_batch(pointer) == threads
+
+
 def test_a_prefill_longer_than_a_batch_is_fed_in_parts(engine_of):
     engine = engine_of()
     whole, parts = engine.open(), engine.open()
@@ -263,6 +271,15 @@ def test_a_room_that_does_not_fit_changes_nothing(engine_of, monkeypatch):
             engine.prefill(lane, prompt(2, 100), ASK)
     assert engine.length(lane) == 500
     engine.prefill(lane, prompt(2, 100), ASK)
+
+
+def test_lanes_fit_where_exactly_their_need_is_free(engine_of, monkeypatch):
+    engine = engine_of()
+    need = 4 * 1024 * 2 * 2 * (WIDTH // 2) * 4  # 4 lanes of 1024 keys and values in 2 layers, half as wide, float32
+    for free, fits in [(0, False), (need - 1, False), (need, True), (None, True)]:
+        monkeypatch.setattr(llamacpp_lanes, "free_memory", lambda free=free: free)
+        assert engine.fits([10, 512]) == fits
+        assert engine.fits([511, 1])
 
 
 def test_a_failed_pass_leaves_the_lanes_as_they_were(engine_of, monkeypatch):
@@ -652,6 +669,13 @@ def test_a_gguf_file_picks_llama_cpp_and_the_demo_model_stays_with_torch(tmp_pat
     assert engines._choice("gguf", demo=False) == "llamacpp"
     assert engines._choice("gguf", demo=True) == engines._choice("folder", demo=False) == "torch"
     assert engines._choice("toy", demo=False) == "toy"
+
+
+@pytest.mark.parametrize("kind", [None, "torch", "toy"])
+def test_a_gguf_file_named_by_its_path_is_opened_by_llama_cpp_or_as_asked(tmp_path, cached, kind):
+    engine = open_engine(str(tiny(tmp_path / "tiny.gguf")), EngineOptions(engine=kind))
+    assert engine.info.name == (kind or "llamacpp")
+    engine.release()
 
 
 def test_without_torch_the_demo_model_is_llama_cpps_and_without_llama_cpp_all_is_torchs(monkeypatch):

@@ -1,5 +1,6 @@
 """Weights of 8 and 4 bits: how far beliefs move, and that nothing else of what the engine promises does."""
 
+import json
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from superpose.cli import main
 from superpose.engine import EngineOptions, Readout, UnsupportedModel, open_engine
 from superpose.engines import torch_engine_quantize
 from superpose.engines.torch_engine import TorchEngine
@@ -14,6 +16,7 @@ from superpose.engines.torch_engine_load import load_model
 from superpose.engines.torch_engine_quantize import QuantizedLinear, quantize
 from superpose.engines.toy import ByteTokenizer
 from superpose.types import Mixture
+from tests.engine.tiny_gguf import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ASK = Readout(temperature=0.8, support=8, u=0.3)
@@ -119,6 +122,14 @@ def test_what_cannot_be_is_said(build, monkeypatch, tmp_path):
         open_engine("toy", EngineOptions(quantize="int8"))
     with pytest.raises(UnsupportedModel, match="no linear layers"):
         quantize(build("llama", intermediate_size=48).to(torch.bfloat16), "int4", ByteTokenizer())
+
+
+def test_the_word_on_the_command_line_reaches_the_loaded_engine(tmp_path, monkeypatch, capsys, kind):
+    for place in ("DATA", "CACHE"):
+        monkeypatch.setenv(f"SUPERPOSE_{place}", str(tmp_path))
+    words = ["run", "hi", "--model", str(tiny(tmp_path / "tiny.gguf")), "--engine", "torch", "--quantize", kind]
+    assert main([*words, "--T-e", "1", "--T-total", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"]["dtype"] == f"bfloat16, {kind} weights"
 
 
 def demo_beliefs(options, fed=None):

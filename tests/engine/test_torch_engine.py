@@ -176,9 +176,10 @@ def test_mixtures_are_mixed_outputs_of_the_embedding_module(monkeypatch, build, 
     assert np.abs(engine.logits() - own_logits(model, [m])).max() < TOLERANCE
 
 
-def test_a_lane_does_not_feel_its_neighbours(build, engine_of):
+@pytest.mark.parametrize("dtype", torch_engine_load.DTYPES.values(), ids=torch_engine_load.DTYPES)
+def test_a_lane_does_not_feel_its_neighbours(build, engine_of, dtype):
     """Bitwise, whatever they are fed: different numbers of candidates, another length, another order."""
-    engine = engine_of(build("llama"))
+    engine = engine_of(build("llama").to(dtype))
     assert engine.info.invariance in ("fixed_n", "any_n")
     random = np.random.default_rng(0)
     m = Mixture(tokens(6, 5) + np.arange(5, dtype=np.int32), random.dirichlet(np.ones(5)).astype(np.float32))
@@ -297,6 +298,18 @@ def test_lanes_do_not_grow_beyond_the_memory_that_is_free(monkeypatch, build, en
     assert engine._slots._layers[0].keys.shape[2] == 320  # not doubled: there was room for 64 columns only
 
 
+def test_lanes_fit_where_exactly_their_need_is_free(monkeypatch, build, engine_of):
+    engine = engine_of(build("llama"), context=500)
+    engine.prefill(engine.open(), tokens(2, 200), ASK)
+    column = 2 * 4 * 2 * 8 * 4  # bytes of keys and values, 4 layers, 2 heads, 8 wide, float32
+    for lengths, columns in [([10, 257, 300], 3 * 320), ([1, 1], 2 * 256)]:
+        need = (columns - 256) * column
+        for free, fits in [(0, False), (need - 1, False), (need, True), (None, True)]:
+            monkeypatch.setattr(torch_engine_cache, "free_bytes", lambda device, free=free: free)
+            assert engine.fits(lengths) == fits
+            assert engine.fits([256]) and engine.fits([1])
+
+
 def test_numbers_that_are_not_finite_are_said_and_leave_no_trace(build, engine_of):
     engine, model = engine_of(build("llama")), build("llama")
     lanes = [engine.open(), engine.open()]
@@ -329,14 +342,37 @@ def test_memory_follows_use(build, engine_of):
     assert not layer.is_initialized
 
 
-def test_narrow_dtypes_pass_their_check(build, engine_of):
-    engine = engine_of(build("qwen3").to(torch.bfloat16))
-    assert engine.info.dtype == "bfloat16"
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.15), ("float16", 0.02)])
+def test_narrow_dtypes_pass_their_check(build, engine_of, dtype, tolerance):
+    engine = engine_of(build("qwen3").to(torch_engine_load.DTYPES[dtype]))
+    assert engine.info.dtype == dtype
     assert any("nats" in check for check in engine.info.checks)
     own, ids = build("qwen3"), tokens(8, 12)
     engine.prefill(engine.open(), ids, ASK)
     expected = own_logits(own, [Mixture.token(int(i)) for i in ids])[-1]
-    assert np.abs(engine.logits()[0] - expected).max() < 0.15 * np.abs(expected).max()
+    assert np.abs(engine.logits()[0] - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", torch_engine_load.DTYPES.values(), ids=torch_engine_load.DTYPES)
+def test_forks_and_rollbacks_repeat_the_bits_in_every_dtype(build, engine_of, dtype):
+    engine = engine_of(build("gemma3").to(dtype))
+
+    def steps(lane, first):
+        told = []
+        for step in range(first, 6):
+            engine.step([lane], [mixture(np.random.default_rng(step))], [ASK])
+            told.append(engine.logits()[0])
+        return np.array(told)
+
+    lane = engine.open()
+    engine.prefill(lane, tokens(1, 61), ASK)
+    told = steps(lane, 0)
+    for upto in range(61, 67):  # across a bucket's end
+        branch = engine.fork(lane, upto)
+        assert np.array_equal(steps(branch, upto - 61), told[upto - 61 :])
+        engine.close(branch)
+    engine.rollback(lane, 62)
+    assert np.array_equal(steps(lane, 1), told[1:])
 
 
 def config(family, **options):

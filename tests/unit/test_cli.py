@@ -1,13 +1,19 @@
 """The command line: what it prints where, and its exit codes."""
 
+import asyncio
 import json
 import os
+import queue
 import subprocess
 import sys
 
 import pytest
+import uvicorn
 
+from superpose import cli as cli_module
 from superpose import terminal
+from superpose.engine import AUTOMATIC, EngineOptions, UnsupportedModel
+from superpose.server import shelf
 
 QUICK = ["--model", "toy", "--T-e", "4", "--T-total", "10", "--seed", "3"]
 
@@ -122,6 +128,40 @@ def test_wrong_words_exit_2_with_one_sentence(cli, arguments, sentence):
     assert done.returncode == 2
     assert done.stdout == ""
     assert sentence in done.stderr.splitlines()[-1]
+
+
+OPTIONS = ["--engine", "torch", "--device", "cuda:1", "--dtype", "float16", "--quantize", "int4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [([], AUTOMATIC), (OPTIONS, EngineOptions("torch", "cuda:1", "float16", "int4"))]
+    + [(OPTIONS[at : at + 2], AUTOMATIC._replace(**{OPTIONS[at][2:]: OPTIONS[at + 1]})) for at in range(0, 8, 2)],
+)
+@pytest.mark.parametrize(
+    "command", [["run", "x"], ["serve", "--port", "0", "--no-browser"]], ids=lambda words: words[0]
+)
+def test_what_a_command_says_of_the_engine_is_what_opens_it(monkeypatch, tmp_path, command, words, options):
+    asked = queue.Queue()
+
+    def spy(*given):
+        asked.put(given[:2])
+        raise UnsupportedModel("enough")
+
+    async def started(self, sockets=None):
+        pass
+
+    def run(self, sockets):
+        asyncio.run(self.startup(sockets))
+        sockets[0].close()
+
+    monkeypatch.setenv("SUPERPOSE_DATA", str(tmp_path))
+    monkeypatch.setattr(cli_module, "open_engine", spy)
+    monkeypatch.setattr(shelf, "open_engine", spy)
+    monkeypatch.setattr(uvicorn.Server, "startup", started)
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    cli_module.main([*command, "--model", "some/model", *words])
+    assert asked.get(timeout=20) == ("some/model", options)
 
 
 def test_lists(cli):

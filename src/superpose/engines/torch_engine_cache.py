@@ -323,10 +323,11 @@ class Slots:
         columns = have_columns if columns <= have_columns else max(columns, 2 * have_columns, FIRST_COLUMNS)
         wanted = min(rows, self._limit[0]), min(columns, self._limit[1])
         held = [stored for layer in self._layers if layer.is_initialized for stored in (layer.keys, layer.values)]
-        self._cells = {stored.device: 0 for stored in held}
+        cells = {stored.device: 0 for stored in held}
         for stored in held:
-            self._cells[stored.device] += stored.shape[1] * stored.shape[3] * stored.element_size()
-        if any(device.type == "cpu" for device in self._cells):
+            cells[stored.device] += stored.shape[1] * stored.shape[3] * stored.element_size()
+        self._cells = cells or self._cells  # with nothing held yet, what an earlier pass has told holds
+        if any(device.type == "cpu" for device in cells):
             room = self._room()
             wanted = wanted if wanted[0] * wanted[1] <= room else least
             if least[0] * least[1] > room:
