@@ -260,7 +260,7 @@ def no_gguf(folder):
         (lambda _: "no such model", "there is no model 'no such model'"),
     ],
 )
-def test_a_load_that_fails_says_why_and_can_be_dismissed(lab, tmp_path, made, sentence):
+def test_a_load_that_fails_says_why_and_can_be_dismissed(lab, tmp_path, made, sentence, caplog):
     name = str(made(tmp_path))
     for _ in range(2):  # the second time is a retry
         lab.post("/api/models/load", 202, model=name)
@@ -268,6 +268,7 @@ def test_a_load_that_fails_says_why_and_can_be_dismissed(lab, tmp_path, made, se
         assert sentence in failed["error"]
         assert "\n" not in failed["error"] and "Traceback" not in failed["error"]
         assert (failed["stage"], failed["info"]) == (None, None)
+        assert f"model {name}: {failed['error']}" in caplog.messages  # who started a server reads that first
         assert "could not be loaded" in lab.post("/api/runs", 422, user="x", model=name)["detail"]
     lab.post("/api/models/unload", 202, model=name)
     assert name not in [model["name"] for model in lab.get("/api/models")["models"]]

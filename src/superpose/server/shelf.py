@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from superpose.server.line import line
 from superpose.server.problems import Problem
 from superpose.server.vocabulary import Vocabulary
 from superpose.store import Store
+
+log = logging.getLogger("superpose")
 
 _LOOK_S = 5.0  # how long a look at what lies on the disk is good for
 
@@ -193,6 +196,8 @@ class Shelf:
             why = str(refused)
         except Exception as error:  # whatever a library raises on a strange model, the server lives on
             why = f"{type(error).__name__}: {error}"
+        if why is not None:
+            log.warning("model %s: %s", place.name, why)
         with self._lock:  # a description has all of it or nothing
             place.open, place.error, place.stage = opened, why, None
             place.status = "ready" if opened else "failed"
