@@ -46,6 +46,7 @@ class Ahead(NamedTuple):
     spec: RunSpec
     status: Literal["queued", "running", "paused"]
     left: int  # steps that it still makes at most
+    unread: int  # tokens, and steps of a record, that it reads before
 
 
 class Runner:
@@ -563,4 +564,4 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
 
 def _ahead(live: Live) -> Ahead:
     status: Literal["queued", "running", "paused"] = "running" if live.lane is not None else "queued"
-    return Ahead(live.run, live.work.spec, "paused" if live.paused else status, live.left)
+    return Ahead(live.run, live.work.spec, "paused" if live.paused else status, live.left, live.ahead)

@@ -356,6 +356,8 @@ def test_who_waits_has_a_place_and_an_estimate(lab):
         ("queued", 2),
     ]
     assert queue[second]["model"] == "slow"
+    tokens = len(lab.get(f"/api/runs/{first}")["prompt"]["token_ids"])
+    assert [queue[run]["unread"] for run in (first, second, third)] == [0, tokens, tokens]
     # A step takes 5 ms and more, a run 900 of them and the transition.
     assert 3 < queue[second]["eta_s"] < 60
     assert queue[third]["eta_s"] == pytest.approx(queue[second]["eta_s"] * 2, rel=0.25)

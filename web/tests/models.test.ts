@@ -4,7 +4,7 @@ import { bytes, millions } from '../src/core/format.ts';
 import { loadingWords, STAGES, stageOf } from '../src/core/loading.ts';
 import { ordinal, placeWords } from '../src/core/queue.ts';
 
-const run: Ahead = { id: 'a', model: 'toy', status: 'queued', position: 2, eta_s: 11.2, strategy: 'nucleus', user: 'x' };
+const run: Ahead = { id: 'a', model: 'toy', status: 'queued', position: 2, eta_s: 11.2, unread: 9, strategy: 'nucleus', user: 'x' };
 
 test('places are counted as people do', () => {
   expect([1, 2, 3, 4, 11, 12, 13, 21, 22, 101].map(ordinal)).toEqual([
@@ -15,8 +15,9 @@ test('places are counted as people do', () => {
 test('a place is told with a bound, and without one while nothing is measured', () => {
   expect(placeWords(run)).toBe('2nd in line, ≤ 12 s');
   expect(placeWords({ ...run, eta_s: null })).toBe('2nd in line');
-  expect(placeWords({ ...run, status: 'running', position: null })).toBe('running, ≤ 12 s left');
-  expect(placeWords({ ...run, status: 'running', position: null, eta_s: null })).toBe('running');
+  expect(placeWords({ ...run, status: 'running', position: null, unread: 0 })).toBe('running, ≤ 12 s left');
+  expect(placeWords({ ...run, status: 'running', position: null, unread: 0, eta_s: null })).toBe('running');
+  expect(placeWords({ ...run, status: 'running', position: null, unread: 3210 })).toBe('3\u202f210 tokens left to read');
   expect(placeWords({ ...run, status: 'paused', position: null, eta_s: null })).toBe('paused');
 });
 

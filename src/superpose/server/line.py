@@ -34,6 +34,7 @@ def line(model: str, runner: Runner) -> list[dict[str, Any]]:
             "id": run.run, "model": model, "status": run.status,
             "position": position if run.status == "queued" else None,
             "eta_s": round(eta, 1) if pace and eta is not None else None,
+            "unread": run.unread,
             "strategy": run.spec.strategy.name, "user": run.spec.user[:_SHOWN],
         })  # fmt: skip
     return rows

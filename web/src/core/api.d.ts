@@ -12,6 +12,7 @@ export interface Ahead {
   status: 'queued' | 'running' | 'paused';
   position: number | null;
   eta_s: number | null;
+  unread: number;
   strategy: string;
   user: string;
 }
