@@ -290,9 +290,8 @@ def main(words: list[str]) -> int:
     if not words or words[0] not in COMMANDS:
         print(__doc__)
         return 0 if words[:1] in (["-h"], ["--help"], ["help"]) else 2
-    if {"-h", "--help"}.intersection(words) and not STAMP.exists():  # who asks does not wait minutes for a set-up
-        print(__doc__)
-        say(f"`python3 dev.py setup` first: then `{words[0]} --help` tells its options")
+    if {"-h", "--help"}.intersection(words) and (words[0] in ("check", "setup") or not STAMP.exists()):
+        print(__doc__)  # who asks does not wait minutes for a set-up
         return 0
     try:
         return COMMANDS[words[0]](words[1:])

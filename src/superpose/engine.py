@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from superpose.types import Distribution, FloatArray, IntArray, Mixture, Sampling
+
+log = logging.getLogger("superpose")
 
 Progress = Callable[[str, float, float], None]  # stage, done, total (total 0 = unknown)
 Invariance = Literal["none", "fixed_n", "any_n"]
@@ -252,7 +255,10 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
         engine: Engine = home.load(files, options, progress)
     except EngineError:
         raise
+    except MemoryError as error:
+        raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
     except Exception as error:  # whatever a library raises on a strange file
+        log.info("loading %s", files.name, exc_info=True)
         what = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise UnsupportedModel(f"{files.name} cannot be loaded: {what}") from error
     return engine

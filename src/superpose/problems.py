@@ -73,8 +73,8 @@ def _shown(value: object) -> str:
 
 
 def clip(text: str, length: int = 80) -> str:
-    """The text, cut for use inside a sentence."""
-    safe = text.encode("utf-8", "replace").decode()
+    """The text, cut for use inside a sentence, without what controls a terminal."""
+    safe = "".join(c if c.isprintable() else "\ufffd" for c in text[: length + 1].encode("utf-8", "replace").decode())
     return safe if len(safe) <= length else safe[: length - 1] + "…"
 
 

@@ -387,7 +387,7 @@ class Runner:
         self.engine.close(live.lane)
         try:
             live.lane, live.read = self.engine.fork(source.lane, upto), upto
-        except OutOfMemory:  # then it reads them itself
+        except EngineError:  # no memory, say: then it reads them itself
             live.lane = self.engine.open()
         return live.read > 0
 

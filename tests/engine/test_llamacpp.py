@@ -2,8 +2,10 @@
 
 import gc
 import json
+import struct
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import gguf
@@ -416,6 +418,15 @@ def test_spaces_that_control_tokens_take_up_are_taken_up_beside_typed_ones_too(t
     assert pieces("a</s>b")[:2] == pieces("ab")[:2] == [b"<s>", b" a"]
 
 
+@pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{{ 'a'*9999999999 }}", "{{ 9999999999*[0] }}"])
+def test_a_chat_template_that_would_freeze_the_process_is_refused_in_words(tmp_path, template):
+    tokenizer = LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template)  # not even computed while it is read
+    with pytest.raises(ValueError, match=r"it computes .* \*"):
+        tokenizer.chat("", "hi")
+    usual = LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), "{{ '-'*3 }}{{ 2**10 * 3 }}{{ messages[0].content }}")
+    assert usual.chat("", "hi").text == "---3072hi"
+
+
 def test_template_text_for_sentencepiece_goes_on_without_a_space_of_its_own(tmp_path):
     names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]
     changes = {
@@ -504,6 +515,19 @@ def test_a_lane_that_lost_what_it_should_keep_is_not_gone_on_with(windowed, monk
         windowed()
 
 
+def test_a_fork_of_what_is_gone_leaves_no_lane_open(engine_of, monkeypatch):
+    engine = engine_of()
+    lane = engine.open()
+    engine.prefill(lane, prompt(1, 30), ASK)
+    with monkeypatch.context() as gone:
+        gone.setattr(Context, "span", lambda self, lane: (9, 19))
+        for _ in range(5):
+            with pytest.raises(EngineError, match="could not cut"):
+                engine.fork(lane, 20)
+    assert len(engine._lanes.length) == 1
+    assert engine.length(engine.fork(lane, 20)) == 20
+
+
 def test_lanes_have_streams_without_flash_attention(engine_of, monkeypatch):
     given, own = [], llama_cpp.llama_init_from_model
     monkeypatch.setattr(
@@ -530,9 +554,14 @@ def test_embeddings_that_llama_cpp_does_not_take_for_its_tokens_are_refused(tmp_
         ({"tokenizer.chat_template": "{% if"}, "chat template of tiny.gguf cannot be read"),
         ({"tokenizer.chat_template": 7}, "no chat template"),
         ({"tokenizer.chat_template": [7, 8]}, "no chat template"),
-        ({"llama.embedding_scale": "x"}, "its settings cannot be read"),
-        ({"llama.embedding_scale": 0.0}, "sizes that it tells of itself"),
-        ({"llama.attention.head_count": "many"}, "its settings cannot be read"),
+        ({"llama.embedding_scale": "x" * 10**5}, "its embedding_scale cannot be 'xxx.{0,80}$"),
+        ({"llama.embedding_scale": 0.0}, "its embedding_scale cannot be 0.0"),
+        ({"llama.embedding_scale": float("nan")}, "its embedding_scale cannot be nan"),
+        ({"llama.attention.head_count": "many"}, "its attention.head_count cannot be 'many'"),
+        ({"llama.attention.head_count_kv": [2, -3]}, r"its attention.head_count_kv cannot be \[2, -3\]"),
+        ({"llama.attention.head_count_kv": 0.5}, "its attention.head_count_kv cannot be 0.5"),
+        ({"llama.block_count": True}, "its block_count cannot be True"),
+        ({"general.architecture": "a\x1b]0;x\x07\nERROR"}, "does not name its architecture"),
         ({"llama.context_length": 0}, "does not say how many tokens"),
         ({"llama.context_length": None}, "does not say how many tokens"),
     ],
@@ -637,6 +666,45 @@ def test_nonsense_in_a_file_is_one_sentence_or_works(tmp_path, cached, changes):
     said = opened(tiny(tmp_path / "odd.gguf", **changes), tmp_path)
     assert "\n" not in said and len(said) < 400
     assert not said or said.startswith("odd.gguf")
+
+
+def test_a_model_without_keys_and_values_is_refused_by_name(tmp_path, cached):
+    inner = 2 * WIDTH
+    meta = metadata("mamba") | {
+        "mamba.attention.head_count": 0, "mamba.attention.head_count_kv": None, "mamba.ssm.conv_kernel": 4,
+        "mamba.ssm.inner_size": inner, "mamba.ssm.state_size": 16, "mamba.ssm.time_step_rank": 4,
+    }  # fmt: skip
+    of_block = {
+        "attn_norm.weight": (WIDTH,), "ssm_in.weight": (2 * inner, WIDTH), "ssm_conv1d.weight": (inner, 4),
+        "ssm_conv1d.bias": (inner,), "ssm_x.weight": (36, inner), "ssm_dt.weight": (inner, 4), "ssm_dt.bias": (inner,),
+        "ssm_a": (inner, 16), "ssm_d": (inner,), "ssm_out.weight": (WIDTH, inner),
+    }  # fmt: skip
+    shapes = {"token_embd.weight": (len(TOKENS), WIDTH), "output_norm.weight": (WIDTH,)}
+    shapes |= {f"blk.0.{name}": shape for name, shape in of_block.items()}
+    tensors = {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()}
+    said = opened(write(tmp_path / "mamba.gguf", meta, tensors, arch="mamba"), tmp_path)
+    assert said.endswith("its recurrent layers keep a state that cannot be cut back")
+
+
+@pytest.mark.parametrize("entries", ["words", "settings", "tensors"])
+def test_a_header_that_tells_of_more_than_can_be_is_not_gone_through(tmp_path, cached, entries):
+    path, many = tmp_path / "sparse.gguf", 2**60
+    words = struct.pack("<Q5sIIQ", 5, b"words", 9, 8, many)
+    start = {"words": struct.pack("<QQ", 0, 1) + words, "settings": struct.pack("<QQ", 0, many)}
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<I", 3) + start.get(entries, struct.pack("<QQ", many, 0)))
+        file.truncate(2**32)  # of zeros, which take no room on the disk
+    began = time.perf_counter()
+    assert opened(path, tmp_path) == "sparse.gguf is broken or not complete"
+    assert time.perf_counter() - began < 5
+
+
+def test_llama_cpps_own_reason_is_not_taken_for_lack_of_memory(tmp_path, cached, monkeypatch):
+    path = tiny(tmp_path / "tiny.gguf")
+    assert opened(path, tmp_path) == ""
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", lambda model, asked: None)
+    monkeypatch.setattr(llamacpp_library, "complaint", lambda: "it needs flash attention")
+    assert opened(path, tmp_path).endswith("it needs flash attention")
 
 
 def test_a_crash_of_llama_cpp_is_told_and_does_not_end_this_process(tmp_path, cached, monkeypatch):

@@ -72,10 +72,26 @@ def test_what_a_run_says_of_itself_stands_clear_of_its_buttons(lab: Lab) -> None
     lab.open("/").start_long()
     expect(lab.page.locator("[role=status] .numbers")).to_contain_text("left")
     expect(lab.page.locator("[role=status] .numbers")).to_contain_text("tokens/s")
+    share, menu = lab.page.get_by_role("button", name="Share"), lab.page.get_by_role("dialog", name="Share")
     for width in (1600, 1440, 1280, 1100, 1024, 800, 641, 640, 390, 320):
         lab.page.set_viewport_size({"width": width, "height": 800})
         assert lab.page.evaluate(OVERLAPS) == 0, width
+        share.click()
+        above, below = share.bounding_box(), menu.bounding_box()
+        assert above and below and above["y"] + above["height"] <= below["y"], width
+        share.click()
     lab.stop.click()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_step_that_a_link_names_stands_below_what_lies_over_the_page(lab: Lab, width: int) -> None:
+    lab.page.set_viewport_size({"width": width, "height": 500})
+    lab.open("/").append([*lab.beginning(), *(lab.step_event(i, f" step{i}") for i in range(400))])
+    lab.step(200).scroll_into_view_if_needed()
+    lab.step(300).evaluate("step => step.scrollIntoView({block: 'start'})")
+    over = lab.page.locator(".bar").first.bounding_box()
+    step = lab.step(300).bounding_box()
+    assert over and step and over["y"] + over["height"] <= step["y"]
 
 
 @pytest.mark.parametrize("width", [390, 320])

@@ -17,7 +17,7 @@ test('a place is told with a bound, and without one while nothing is measured', 
   expect(placeWords({ ...run, eta_s: null })).toBe('2nd in line');
   expect(placeWords({ ...run, status: 'running', position: null, unread: 0 })).toBe('running, ≤ 12 s left');
   expect(placeWords({ ...run, status: 'running', position: null, unread: 0, eta_s: null })).toBe('running');
-  expect(placeWords({ ...run, status: 'running', position: null, unread: 3210 })).toBe('3\u202f210 tokens left to read');
+  expect(placeWords({ ...run, status: 'running', position: null, unread: 3210 })).toBe('3\u202f210 left to read, ≤ 12 s after that');
   expect(placeWords({ ...run, status: 'paused', position: null, eta_s: null })).toBe('paused');
 });
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -241,7 +241,8 @@ class LlamaEngine(Checked):
             yield
         except (EngineError, MemoryError) as error:
             for lane in lanes:
-                self._lanes.cut(lane, self.length(lane))
+                with suppress(EngineError):  # its next step says so
+                    self._lanes.cut(lane, self.length(lane))
             if isinstance(error, MemoryError):
                 raise OutOfMemory(FULL) from error
             raise
@@ -317,6 +318,8 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
         lanes = _affordable(file, size)
         engine = LlamaEngine(file, files.name, max_lanes=lanes, progress=report)
     except (MemoryError, OutOfMemory) as error:
+        if str(error) not in ("", FULL):
+            raise  # llama.cpp's own reason
         raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
     if lanes < LANES_AT_MOST:
         few = f"at most {lanes} runs at once, so that each may have {ROOM:,} tokens in this memory"
@@ -330,7 +333,7 @@ def _affordable(file: GgufFile, weights: int) -> int:
     if free is None:
         return LANES_AT_MOST
     lane = max(1, min(longest(file), ROOM)) * cache_bytes(file, 4 if file.kind == "F32" else 2)
-    return max(1, min(LANES_AT_MOST, (free - weights) // 2 // lane))
+    return max(1, min(LANES_AT_MOST, (free - weights) // 2 // max(1, lane)))  # some keep no keys and values
 
 
 def _digest(*parts: object) -> str:

@@ -12,12 +12,13 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from superpose.engine import EngineError, Progress, UnsupportedModel
-from superpose.engines.llamacpp_file import GgufFile
+from superpose.engines.llamacpp_file import GgufFile, check
 from superpose.engines.llamacpp_library import VERSION, Context, Model, lays_out, system
 from superpose.engines.llamacpp_tokenizer import LlamaTokenizer
 
@@ -75,11 +76,13 @@ def _signal(number: int) -> str:
 def main(path: Path) -> int:
     """Exit code of an attempt; what is wrong is the last line on stderr."""
     try:
-        tokenizer = LlamaTokenizer(path, "")
-        with contextlib.suppress(ValueError):  # which is an answer
-            tokenizer.encode_template(_TEXT)
-            tokenizer.encode(_TEXT)
-        model = Model(path, anew=lays_out(GgufFile(path).kind))
+        file = GgufFile(path)
+        check(file, path.name)
+        tokenizer = LlamaTokenizer(path, file.meta["tokenizer.chat_template"])
+        for attempted in (tokenizer.encode_template, tokenizer.encode, partial(tokenizer.chat, "")):
+            with contextlib.suppress(ValueError):  # which is an answer
+                attempted(_TEXT)
+        model = Model(path, anew=lays_out(file.kind))
         if not model.reason():
             context = Context(model, 2, 32, 4, exact=False, threads=1)
             context.decode([0], [0], np.zeros(1, np.int32))

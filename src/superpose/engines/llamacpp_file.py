@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import re
 import struct
 from collections.abc import Mapping
 from functools import cached_property
@@ -20,10 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from superpose.engine import UnsupportedModel
+from superpose.problems import clip
 from superpose.types import FloatArray, IntArray
 
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_MOST = 1 << 24  # entries of a header, or of a list of words: a sparse file may tell of any number
+_SIZES = (
+    "context_length", "rope.scaling.original_context_length", "block_count", "embedding_length",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+)  # fmt: skip
 _LONG = 4096  # longer arrays, and all of strings, are stepped over: llama.cpp reads vocabularies itself
 _SAMPLE = 4096  # bytes at either end of a tensor that stand for it in a fingerprint
 
@@ -90,6 +97,8 @@ class GgufFile:
         if version not in (2, 3):
             raise UnsupportedModel(f"{self.path.name} is GGUF of version {version}; 2 and 3 can be read")
         count, settings = self._take("QQ")
+        if count + settings > _MOST:
+            raise ValueError("entries")
         meta = {}
         for _ in range(settings):
             key, (kind,) = self._string(), self._take("I")
@@ -119,15 +128,16 @@ class GgufFile:
         self._at += struct.calcsize("<" + form)
         return values
 
-    def _skip(self, size: int) -> bytes:
+    def _skip(self, size: int) -> None:
         if size > len(self._bytes) - self._at:
             raise ValueError("end of file")
         self._at += size
-        return self._bytes[self._at - size : self._at] if size <= 1 << 20 else b""
 
     def _string(self) -> str:
         (length,) = self._take("Q")
-        return self._skip(length).decode("utf-8", "replace")
+        self._skip(length)
+        text = self._bytes[self._at - length : self._at] if length <= 1 << 20 else b""
+        return text.decode("utf-8", "replace")
 
     def _value(self, kind: int) -> Any:
         if kind == _STRING:
@@ -136,6 +146,8 @@ class GgufFile:
             return self._take(_SCALARS[kind])[0]
         kind, count = self._take("IQ")
         if kind == _STRING:
+            if count > _MOST:
+                raise ValueError("words")
             for _ in range(count):
                 self._skip(*self._take("Q"))
         elif count > _LONG:
@@ -162,15 +174,26 @@ class Rows:
 
 def check(file: GgufFile, name: str) -> None:
     """Nothing, for a file that may work; otherwise raises UnsupportedModel with the reason."""
-    try:
-        reason = _reason(file.meta, file)
-    except (TypeError, ValueError, ArithmeticError) as error:  # a word where a number is due
-        raise UnsupportedModel(f"{name} is broken: its settings cannot be read ({error})") from error
-    if reason:
+    if not re.fullmatch(r"[\w.-]{1,64}", str(file.arch), re.ASCII):
+        raise UnsupportedModel(f"{name} does not name its architecture")
+    if wrong := _wrong(file):
+        raise UnsupportedModel(f"{name} is broken: its {wrong} cannot be {clip(repr(file.own(wrong)))}")
+    if reason := _reason(file.meta, file):
         raise UnsupportedModel(f"{name} ({file.arch}) cannot be driven by embeddings: {reason}")
     template = file.meta.get("tokenizer.chat_template")
     if not template or not isinstance(template, str):
         raise UnsupportedModel(f"{name} has no chat template: choose an instruct or chat model")
+
+
+def _wrong(file: GgufFile) -> str:
+    """The first setting that is no number, or none that can be; nothing where there is none."""
+    for key in _SIZES:
+        value = file.own(key, 0)
+        sizes = value if isinstance(value, list) else [value]
+        if not sizes or not all(type(size) is int and 0 <= size < 1 << 32 for size in sizes):
+            return key
+    scale = file.own("embedding_scale", 1.0)
+    return "" if isinstance(scale, int | float) and 0 < scale < math.inf else "embedding_scale"
 
 
 def _reason(meta: Mapping[str, Any], file: GgufFile) -> str:
@@ -185,8 +208,6 @@ def _reason(meta: Mapping[str, Any], file: GgufFile) -> str:
         return "its attention also looks ahead"
     if longest(file) < 1:
         return "it does not say how many tokens it can hold"
-    if cache_bytes(file, 1) < 0 or not 0 < own_scale(file) < math.inf:
-        return "the sizes that it tells of itself cannot be"
     try:
         file.rows("token_embd.weight")[:1]
     except NotImplementedError:

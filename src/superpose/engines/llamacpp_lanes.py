@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from superpose.engine import OutOfMemory
+from superpose.engine import EngineError, OutOfMemory
 from superpose.engines.host import free_memory
 from superpose.engines.llamacpp_library import Context, Model
 from superpose.types import FloatArray, IntArray
@@ -39,19 +39,22 @@ class Lanes:
 
     def close(self, lane: int) -> None:
         """Frees a lane; the one in the last stream takes its place."""
-        stream = self._stream.pop(lane)
-        del self.length[lane]
-        last = len(self._stream)
+        stream, last = self._stream[lane], len(self._stream) - 1
         if stream != last:
             moved = next(lane for lane, place in self._stream.items() if place == last)
             self._context.copy(last, stream, self.length[moved])
             self._stream[moved], self._due = stream, True
+        del self._stream[lane], self.length[lane]
         self._context.cut(last, 0)
 
     def fork(self, source: int, upto: int) -> int:
-        """A new lane that holds positions [0, upto) of another."""
+        """A new lane that holds positions [0, upto) of another. Raises EngineError where they are gone."""
         lane = self.open()
-        self._context.copy(self._stream[source], self._stream[lane], upto)
+        try:
+            self._context.copy(self._stream[source], self._stream[lane], upto)
+        except EngineError:
+            self.close(lane)
+            raise
         self.length[lane], self._due = upto, True
         return lane
 

@@ -20,8 +20,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from superpose.engine import Prompt, UnsupportedModel
 from superpose.engines.chat import ChatTemplate, checked, rewritten
 from superpose.engines.llamacpp_library import Model
+from superpose.problems import clip
 
 _SPECIAL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+_LONGEST = 1 << 20  # what a chat template may make of a text by repeating it
 _SPACES = " \t\n\v\f\r"  # that some control tokens take up beside them
 
 
@@ -156,13 +158,25 @@ class LlamaTokenizer:
         return self.token_bytes(token).decode(errors="replace")
 
 
+class _World(ImmutableSandboxedEnvironment):
+    """A sandbox in which no product or power is larger than any template needs, nor computed while one is read."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """The product or power."""
+        sizes = [abs(side) if isinstance(side, int | float) else len(side) for side in (left, right)]
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if sizes[1] > 64 if operator == "**" else not numbers and sizes[0] * sizes[1] > _LONGEST:
+            raise jinja2.TemplateError(f"it computes {clip(repr(left))} {operator} {clip(repr(right))}")
+        return super().call_binop(context, operator, left, right)
+
+
 class _Renderer:
     """Runs a chat template in a sandbox, with the words that templates of the model hub expect."""
 
     def __init__(self, template: str, special: dict[str, str]) -> None:
-        world = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-        )
+        world = _World(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         world.filters["tojson"] = _to_json
         world.globals |= {"raise_exception": _refuse, "strftime_now": _now}
         self._template, self._special = world.from_string(template), special

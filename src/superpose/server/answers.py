@@ -203,7 +203,7 @@ class Ahead(TypedDict):
     status: Literal["queued", "running", "paused"]
     position: int | None  # among the queued ones of its model, from 1
     eta_s: float | None  # until a queued run starts or a running one ends, at the latest
-    unread: int  # tokens, and steps that a branch repeats, that it reads before its first step
+    unread: int  # tokens, and recorded steps (of a branch, after a long pause), that it reads before its next step
     strategy: str
     user: str
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from superpose.engine import Engine, EngineError, EngineOptions, open_engine
 from superpose.models import UnknownModel, canonical, known
+from superpose.problems import clip
 from superpose.runner import Runner
 from superpose.server.line import line
 from superpose.server.problems import Problem
@@ -197,7 +198,7 @@ class Shelf:
         except Exception as error:  # whatever a library raises on a strange model, the server lives on
             why = f"{type(error).__name__}: {error}"
         if why is not None:
-            log.warning("model %s: %s", place.name, why)
+            log.warning("model %s: %s", clip(place.name, 400), clip(why, 800))
         with self._lock:  # a description has all of it or nothing
             place.open, place.error, place.stage = opened, why, None
             place.status = "ready" if opened else "failed"

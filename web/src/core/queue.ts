@@ -2,7 +2,7 @@
 
 import { bound } from './eta.ts';
 import type { Ahead } from './events.ts';
-import { plural } from './format.ts';
+import { count } from './format.ts';
 
 /** 1st, 2nd, 3rd, 4th, 11th. */
 export function ordinal(value: number): string {
@@ -13,12 +13,12 @@ export function ordinal(value: number): string {
 const RULES = new Intl.PluralRules('en', { type: 'ordinal' });
 
 /**
- * "2nd in line, ≤ 12 s"; "3 210 tokens left to read"; "running, ≤ 8 s left"; without the bound while no step has been
+ * "2nd in line, ≤ 12 s"; "3 210 left to read"; "running, ≤ 8 s left"; without the bound while no step has been
  * measured.
  */
 export function placeWords({ status, position, eta_s: eta, unread }: Ahead): string {
   if (status === 'paused') return 'paused';
-  if (status === 'running' && unread > 0) return `${plural(unread, 'token')} left to read`;
+  if (status === 'running' && unread > 0) return `${count(unread)} left to read${eta === null ? '' : `, ${bound(eta)} after that`}`;
   const within = eta === null ? '' : `, ${bound(eta)}`;
   if (status === 'running') return `running${within && `${within} left`}`;
   return position === null ? 'queued' : `${ordinal(position)} in line${within}`;

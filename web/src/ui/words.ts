@@ -41,7 +41,7 @@ export function statusWords(facts: Facts | null, connection: Connection, pending
 function overWords({ status, steps, used, timing }: Facts): Words {
   const forced = steps - used.thinking - used.answer; // which T_total does not count
   const took = timing && timing.decode_s > 0 ? ` in ${duration(timing.decode_s)}, ${rate(timing.tokens_per_second)} tokens/s` : '';
-  if (status === 'finished') return { sign: '✓', text: `done: ${plural(steps, 'step')}${forced ? `, ${forced} forced,` : ''}${took}`, tone: 'good' };
+  if (status === 'finished') return { sign: '✓', text: `done: ${plural(steps, 'step')}${forced ? ` (${forced} forced)` : ''}${took}`, tone: 'good' };
   if (status === 'cancelled') return { sign: '■', text: `stopped after ${plural(steps, 'step')}${took}`, tone: 'idle' };
   return { sign: '✗', text: `failed after ${plural(steps, 'step')}`, tone: 'bad' };
 }
