@@ -418,6 +418,28 @@ def test_spaces_that_control_tokens_take_up_are_taken_up_beside_typed_ones_too(t
     assert pieces("a</s>b")[:2] == pieces("ab")[:2] == [b"<s>", b" a"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "{% if tools is not none %}tools{% endif %}{% if documents is none %}no documents{% endif %}",
+        "{% if tools is defined and not tools %}none{% endif %}",
+        "{% generation %}x{% endgeneration %}{{ messages | tojson }}{{ bos_token }}{{ eos_token }}",
+        "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% if i == 3 %}{% break %}{% endif %}"
+        "{% endfor %}",
+        "{% set n = namespace(x=1) %}{% for i in range(3) %}{% set n.x = n.x + i %}{% endfor %}{{ n.x }}",
+        "  {% if true %}\n  a\n  {% endif %}\n{{ strftime_now('%Y') }}{{ add_generation_prompt }}",
+    ],
+)
+def test_templates_mean_what_they_mean_to_transformers(tmp_path, words):
+    rendering = pytest.importorskip("transformers.utils.chat_template_utils")
+    template = words + "{{ messages[-1]['content'] }}"
+    own = rendering.render_jinja_template(
+        [[{"role": "user", "content": "hi"}]], chat_template=template, add_generation_prompt=True,
+        bos_token="<s>", eos_token="</s>",
+    )[0][0]  # fmt: skip
+    assert LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template).chat("", "hi").text == own
+
+
 @pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{{ 'a'*9999999999 }}", "{{ 9999999999*[0] }}"])
 def test_a_chat_template_that_would_freeze_the_process_is_refused_in_words(tmp_path, template):
     tokenizer = LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template)  # not even computed while it is read

@@ -182,7 +182,9 @@ class _Renderer:
         self._template, self._special = world.from_string(template), special
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
-        return self._template.render(messages=messages, add_generation_prompt=True, **self._special)
+        # None, as in transformers: templates ask whether these are none, which what is not there is not.
+        nothing = {"tools": None, "documents": None}
+        return self._template.render(messages=messages, add_generation_prompt=True, **nothing, **self._special)
 
 
 class _Generation(Extension):
