@@ -16,6 +16,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from superpose.engine import Prompt, UnsupportedModel
 from superpose.engines.chat import ChatTemplate, checked, rewritten
@@ -172,13 +173,38 @@ class _World(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+class _Dict:
+    """`dict` of a template: it makes dictionaries, and shows nothing of the type."""
+
+    def __call__(self, *given: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*given, **named)
+
+    def fromkeys(self, *given: Any) -> dict[Any, Any]:
+        """A dictionary of these keys."""
+        return dict.fromkeys(*given)
+
+
+class _Namespace(Namespace):
+    """`namespace` of a template, without the attributes by which Python is reached; as transformers has it."""
+
+    def __init__(self, /, *given: Any, **named: Any) -> None:
+        super().__init__()
+        for name, value in dict(*given, **named).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if str(name).startswith("_"):
+            raise jinja2.TemplateError(f"it sets {clip(str(name))}")
+        super().__setitem__(name, value)
+
+
 class _Renderer:
     """Runs a chat template in a sandbox, with the words that templates of the model hub expect."""
 
     def __init__(self, template: str, special: dict[str, str]) -> None:
         world = _World(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         world.filters["tojson"] = _to_json
-        world.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        world.globals |= {"raise_exception": _refuse, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
         self._template, self._special = world.from_string(template), special
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
