@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from superpose.problems import first_line
 from superpose.types import Distribution, FloatArray, IntArray, Mixture, Sampling
 
 log = logging.getLogger("superpose")
@@ -259,8 +260,7 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
         raise OutOfMemory(f"there is not enough memory to load {files.name}") from error
     except Exception as error:  # whatever a library raises on a strange file
         log.info("loading %s", files.name, exc_info=True)
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-        raise UnsupportedModel(f"{files.name} cannot be loaded: {what}") from error
+        raise UnsupportedModel(f"{files.name} cannot be loaded: {first_line(error)}") from error
     return engine
 
 

@@ -78,6 +78,11 @@ def clip(text: str, length: int = 80) -> str:
     return safe if len(safe) <= length else safe[: length - 1] + "…"
 
 
+def first_line(error: Exception) -> str:
+    """What kind of error it is, and how its message begins."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+
+
 def check_text(field: str, text: str) -> str:
     """The text itself. Raises BadInput for lone surrogates, which no tokenizer can encode."""
     for position, character in enumerate(text):

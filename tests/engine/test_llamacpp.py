@@ -854,7 +854,7 @@ def test_rows_are_those_of_ggufs_own_reader(tmp_path):
 
 def test_fewer_lanes_where_each_would_have_too_little_memory(tmp_path, monkeypatch):
     file = GgufFile(tiny(tmp_path / "tiny.gguf"))
-    lane = llamacpp.longest(file) * llamacpp.cache_bytes(file, 4)  # a tiny model's context is below ROOM
+    lane = llamacpp.longest(file) * llamacpp.cache_bytes(file)  # a tiny model's context is below ROOM
     for free, lanes in [(None, 16), (10**12, 16), (10 * lane, 5), (lane, 1), (0, 1)]:
         monkeypatch.setattr(llamacpp, "free_memory", lambda free=free: free)
         assert llamacpp._affordable(file, 0) == lanes
@@ -862,7 +862,7 @@ def test_fewer_lanes_where_each_would_have_too_little_memory(tmp_path, monkeypat
 
 def test_a_file_is_loaded_only_where_its_weights_and_first_lanes_find_memory(tmp_path, cached, monkeypatch):
     path = tiny(tmp_path / "tiny.gguf")
-    needed = path.stat().st_size + llamacpp.LANES * llamacpp.FIRST * llamacpp.cache_bytes(GgufFile(path), 4)
+    needed = path.stat().st_size + llamacpp.LANES * llamacpp.FIRST * llamacpp.cache_bytes(GgufFile(path))
     monkeypatch.setattr(llamacpp, "free_memory", lambda: needed - 1)
     assert opened(path, tmp_path).startswith("tiny.gguf needs about")
     monkeypatch.setattr(llamacpp, "free_memory", lambda: needed)

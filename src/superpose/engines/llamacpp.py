@@ -81,8 +81,7 @@ class LlamaEngine(Checked):
         self._reader = Reader(vocab)
         self._none: FloatArray = np.zeros((0, vocab), np.float32)
         self._last = self._none  # logits in llama.cpp's memory, which the next pass may free
-        exact = file.kind == "F32"  # then keys and values are kept in float32 too, else in float16
-        size, columns = cache_bytes(file, 4 if exact else 2), max(context, POSITIONS)
+        exact, size, columns = file.exact, cache_bytes(file), max(context, POSITIONS)
         self._lanes = Lanes(self._model, lanes, columns, size, exact, self._threads)
         self._pace = self._find_pace()
         report("self-check", 0, 2)
@@ -307,7 +306,7 @@ def load(files: Any, options: EngineOptions, progress: Progress | None = None) -
     check(file, files.name)
     free = free_memory()
     size = files.path.stat().st_size
-    needed = size + LANES * FIRST * cache_bytes(file, 4 if file.kind == "F32" else 2)
+    needed = size + LANES * FIRST * cache_bytes(file)
     if free is not None and needed > free:
         raise OutOfMemory(
             f"{files.name} needs about {needed / 2**30:.1f} GiB, of which {free / 2**30:.1f} GiB are free"
@@ -332,7 +331,7 @@ def _affordable(file: GgufFile, weights: int) -> int:
     free = free_memory()
     if free is None:
         return LANES_AT_MOST
-    lane = max(1, min(longest(file), ROOM)) * cache_bytes(file, 4 if file.kind == "F32" else 2)
+    lane = max(1, min(longest(file), ROOM)) * cache_bytes(file)
     return max(1, min(LANES_AT_MOST, (free - weights) // 2 // max(1, lane)))  # some keep no keys and values
 
 

@@ -77,6 +77,11 @@ class GgufFile:
             sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + tensor.size
         return max(sizes, key=sizes.__getitem__)
 
+    @property
+    def exact(self) -> bool:
+        """Whether weights are float32. Then keys and values are kept in float32 too, else in float16."""
+        return self.kind == "F32"
+
     def fingerprint(self) -> str:
         """16 hex digits of the header and of both ends of every tensor: another training or quantisation has others."""
         digest = hashlib.blake2b(self._bytes[: self._at], digest_size=8)
@@ -215,8 +220,8 @@ def _reason(meta: Mapping[str, Any], file: GgufFile) -> str:
     return ""
 
 
-def cache_bytes(file: GgufFile, number: int) -> int:
-    """Bytes of the keys and values of one position, of `number` bytes each; at most, where layers share them."""
+def cache_bytes(file: GgufFile) -> int:
+    """Bytes of the keys and values of one position; at most, where layers share them."""
     layers, heads = int(file.own("block_count", 0)), file.own("attention.head_count", 1)
     width = int(file.own("embedding_length", 0))
     most = max(heads) if isinstance(heads, list) else heads
@@ -224,7 +229,7 @@ def cache_bytes(file: GgufFile, number: int) -> int:
     groups = file.own("attention.head_count_kv", heads)
     total = sum(groups) if isinstance(groups, list) else layers * groups
     lengths = (int(file.own(f"attention.{kind}_length", head)) for kind in ("key", "value"))
-    return int(total) * sum(lengths) * number
+    return int(total) * sum(lengths) * (4 if file.exact else 2)
 
 
 def longest(file: GgufFile) -> int:

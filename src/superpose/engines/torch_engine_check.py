@@ -16,7 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from superpose.engine import Engine, EngineError, Readout, UnsupportedModel
-from superpose.engines.trial import Trial, first_line
+from superpose.engines.trial import Trial
+from superpose.problems import first_line
 from superpose.types import FloatArray, IntArray, Mixture
 
 

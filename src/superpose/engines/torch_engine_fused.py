@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from superpose.engines.trial import first_line
+from superpose.problems import first_line
 
 _OPTIONS: dict[str, dict[str, object]] = {
     "torch._dynamo.config": {

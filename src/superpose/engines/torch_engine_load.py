@@ -26,7 +26,7 @@ from superpose.engines.torch_engine_check import refuse
 from superpose.engines.torch_engine_memory import free_bytes, ran_out
 from superpose.engines.torch_engine_quantize import check
 from superpose.engines.torch_engine_threads import use_physical_cores
-from superpose.engines.trial import first_line
+from superpose.problems import first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"  # the device that the engine chooses: several GPUs where a model is too big for one

@@ -21,7 +21,7 @@ from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_memory import ran_out
 from superpose.engines.torch_engine_readout import Asked, Rows, measure, room, shortlist
 from superpose.engines.torch_engine_recorded import Forward, Recorded
-from superpose.engines.trial import first_line
+from superpose.problems import first_line
 
 _WARM_UPS = 3
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from superpose.engine import Engine, EngineError, Invariance, Readout, UnsupportedModel
+from superpose.problems import first_line
 from superpose.types import FloatArray, IntArray, Mixture
 
 T = TypeVar("T")
@@ -149,8 +150,3 @@ def _log_softmax(logits: FloatArray) -> FloatArray:
     shifted = logits - logits.max(-1, keepdims=True)
     logs: FloatArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return logs
-
-
-def first_line(error: Exception) -> str:
-    """What kind of error it is, and how its message begins."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

@@ -60,7 +60,7 @@ export class ThinkingStream extends Stream {
   private gate: HTMLElement | null = null;
   private tokens: HTMLElement | null = null;
   private reason = '';
-  private ended: 'line' | 'paragraph' | null = null; // what the next column, if it is no line break too, does not continue
+  private ended: 'line' | 'paragraph' | null = null; // how the row ended, until what is no line break begins the next
   private noise = 0; // of the column before
 
   constructor() {

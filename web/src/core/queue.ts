@@ -18,8 +18,8 @@ const RULES = new Intl.PluralRules('en', { type: 'ordinal' });
  */
 export function placeWords({ status, position, eta_s: eta, unread }: Ahead): string {
   if (status === 'paused') return 'paused';
-  if (status === 'running' && unread > 0) return `${count(unread)} left to read${eta === null ? '' : `, ${bound(eta)} after that`}`;
   const within = eta === null ? '' : `, ${bound(eta)}`;
+  if (status === 'running' && unread > 0) return `${count(unread)} left to read${within && `${within} after that`}`;
   if (status === 'running') return `running${within && `${within} left`}`;
   return position === null ? 'queued' : `${ordinal(position)} in line${within}`;
 }

@@ -1,0 +1,99 @@
+"""Chat templates of .gguf files: programs of strangers, run in a sandbox as transformers runs them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from superpose.problems import clip
+
+_LONGEST = 1 << 20  # what a template may make of a text by repeating it
+
+
+class Renderer:
+    """Text of messages by a template, with the words that templates of the model hub expect.
+
+    Raises jinja2.TemplateError for a template that cannot be read.
+    """
+
+    def __init__(self, template: str, special: dict[str, str]) -> None:
+        world = _World(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
+        world.filters["tojson"] = _to_json
+        world.globals |= {"raise_exception": _refuse, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
+        self._template, self._special = world.from_string(template), special
+
+    def __call__(self, messages: list[dict[str, str]]) -> str:
+        """The text, with what begins the answer at its end. Raises whatever the template does."""
+        # None, as in transformers: templates ask whether these are none, which what is not there is not.
+        nothing = {"tools": None, "documents": None}
+        return self._template.render(messages=messages, add_generation_prompt=True, **nothing, **self._special)
+
+
+class _World(ImmutableSandboxedEnvironment):
+    """A sandbox in which no product or power is larger than any template needs, nor computed while one is read."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """The product or power."""
+        sizes = [abs(side) if isinstance(side, int | float) else len(side) for side in (left, right)]
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if sizes[1] > 64 if operator == "**" else not numbers and sizes[0] * sizes[1] > _LONGEST:
+            raise jinja2.TemplateError(f"it computes {clip(repr(left))} {operator} {clip(repr(right))}")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Dict:
+    """`dict` of a template: it makes dictionaries, and shows nothing of the type."""
+
+    def __call__(self, *given: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*given, **named)
+
+    def fromkeys(self, *given: Any) -> dict[Any, Any]:
+        """A dictionary of these keys."""
+        return dict.fromkeys(*given)
+
+
+class _Namespace(Namespace):
+    """`namespace` of a template, without the attributes by which Python is reached; as transformers has it."""
+
+    def __init__(self, /, *given: Any, **named: Any) -> None:
+        super().__init__()
+        for name, value in dict(*given, **named).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if str(name).startswith("_"):
+            raise jinja2.TemplateError(f"it sets {clip(str(name))}")
+        super().__setitem__(name, value)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what the model says, which matters in training only."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[Node]:
+        """What stands inside."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def _refuse(reason: str) -> None:
+    raise jinja2.TemplateError(reason)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
