@@ -41,7 +41,8 @@ def counter(monkeypatch):
 def as_on_a_gpu(engine):
     """The engine with padded steps of compiled layers."""
     fused = Fused(engine._model)
-    engine._steps = Steps(engine._forward, engine._slots, engine._device, engine.info.max_lanes, (), fused)
+    lanes = engine.info.max_lanes
+    engine._steps = Steps(engine._forward, engine._blender, engine._slots, engine._device, lanes, (), fused)
     engine._steps.padded, engine._steps._recorded = True, None
     return engine
 

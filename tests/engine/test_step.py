@@ -35,10 +35,12 @@ def tokens(seed, count):
 
 def mixture(seed):
     random = np.random.default_rng(seed)
-    count = int(random.choice([1, 2, 5]))
+    count = int(random.choice([1, 2, 5, 64, 65]))
     ids, weights = random.choice(250, count, replace=False), random.dirichlet(np.ones(count))
-    noise = GaussianNoise(0.1, seed, 1) if seed % 3 == 0 else None
-    return Mixture(ids.astype(np.int32), weights.astype(np.float32), noise=noise)
+    noise = GaussianNoise(0.1, seed, 1) if seed % 5 == 0 else None
+    combine = "max" if seed % 4 == 1 else "slerp" if count == 2 else "sum"
+    rescale = "expected_norm" if seed % 7 == 1 else None
+    return Mixture(ids.astype(np.int32), weights.astype(np.float32), combine, rescale=rescale, noise=noise)
 
 
 def told(engine):
@@ -62,7 +64,8 @@ def told(engine):
 def agree(one, other):
     for (logits, belief), (expected, wanted) in zip(one, other, strict=True):
         assert np.abs(logits - expected).max() < 1e-4
-        assert belief.ids.tolist() == wanted.ids.tolist()
+        assert len(belief.ids) == len(wanted.ids)
+        assert np.abs(expected[belief.ids] - expected[wanted.ids]).max() < 1e-5  # else in another order
         assert belief.probs == pytest.approx(wanted.probs, abs=1e-5)
         assert belief.drawn == wanted.drawn
         assert belief.entropy == pytest.approx(wanted.entropy, abs=1e-4)
@@ -112,6 +115,27 @@ def test_a_frozen_trace_of_a_step_serves_all_steps_of_its_shape(name, build, eng
     agree(told(engine), expected)
     assert len(traced) == len(set(traced)) <= 6  # 14 steps: of 1, 2 or 4 rows, over 256 or 400 columns
     assert "steps run as CUDA graphs: yes" in engine._steps.words()[0]
+
+
+def test_a_captured_step_mixes_what_it_is_fed(build, engine_of, traced):
+    engine, plain = (engine_of(build("qwen2"), context=64) for _ in range(2))
+    padded(engine, graphs=True)
+    lanes = [(made.open(), made.open()) for made in (engine, plain)]
+    looked_up = []
+    for (lane, other), made in zip(lanes, (engine, plain), strict=True):
+        made.prefill(lane, tokens(1, 5), ASKS[0])
+        made.prefill(other, tokens(2, 3), ASKS[1])
+    engine._model.get_input_embeddings().register_forward_hook(lambda *_: looked_up.append(1))
+    many = Mixture(np.arange(64, dtype=np.int32), np.full(64, 1 / 64))
+    few = [Mixture(many.ids[:3], np.array([0.5, 0.75, -0.25])), Mixture.token(9)]
+    highest = Mixture(many.ids[7:12], np.full(5, 0.2), "max")
+    for fed in (few, [many, highest], few[::-1]):
+        beliefs, expected = (made.step(own, fed, ASKS[:2]) for own, made in zip(lanes, (engine, plain), strict=True))
+        agree(zip(engine.logits(), beliefs, strict=True), zip(plain.logits(), expected, strict=True))
+    assert len(traced) == len(looked_up) == 1
+    wide = Mixture(np.arange(65, dtype=np.int32), np.full(65, 1 / 65))
+    engine.step(lanes[0], [wide, few[0]], ASKS[:2])
+    assert len(looked_up) == 2  # before the step
 
 
 def test_a_full_lane_that_waits_is_not_harmed(build, engine_of):

@@ -91,11 +91,11 @@ class TorchEngine(Checked):
             trial = TorchTrial(model, label, vocab)
             layout = quantized or lay_out(model)
             fused = Fused(model) if self._device.type == "cuda" and undivided(model) else None
-            self._steps = Steps(self._forward, self._slots, self._device, lanes, packed(model), fused)
+            self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
+            self._steps = Steps(self._forward, self._blender, self._slots, self._device, lanes, packed(model), fused)
             empty_cache(self._device)  # of the weights as they were
             self._slots.attend(model)
             self._weights = held(model)
-            self._blender = Blender(model.get_input_embeddings(), vocab, self._device)
         threads = torch.get_num_threads()
         self._pace = Pace(threads, torch.set_num_threads, adapt=False)
         chunk = CHUNKS.get(self._device.type, 512)
@@ -173,7 +173,7 @@ class TorchEngine(Checked):
         with self._guard([lane]), self._pace.keep(1, len(inputs)):
             for at in range(0, len(inputs), self.info.chunk):
                 part = inputs[at : at + self.info.chunk]
-                fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blended(part)
+                fed = self._blender.tokens(part) if isinstance(part, np.ndarray) else self._blender.fed(part)
                 self._slots.plan(lane, start + at, len(part))
                 positions = torch.arange(start + at, start + at + len(part), device=self._device)
                 logits = self._forward(fed[None], positions[None], self._slots.masks(positions[None], self._dtype))
@@ -210,8 +210,7 @@ class TorchEngine(Checked):
         with self._guard(lanes), self._pace.keep(len(lanes)) as leave_out:
             order = self._slots.arrange(lanes, first=self._steps.padded)
             given = [lanes.index(lane) for lane in order]  # where the lane of each row is in what was given
-            fed = self._blended([inputs[i] for i in given])
-            logits, told = self._steps.run(order, fed, [asks[i] for i in given])
+            logits, told = self._steps.run(order, [inputs[i] for i in given], [asks[i] for i in given])
             try:
                 act()
             except Exception as error:  # no fault of the step, which is awaited all the same
@@ -303,9 +302,6 @@ class TorchEngine(Checked):
             self._slots.settle()
             empty_cache(self._device)
             raise OutOfMemory(f"the memory of {self._device} is used up; close some lanes or shorten them") from error
-
-    def _blended(self, inputs: Sequence[Mixture]) -> Tensor:
-        return self._blender.mixtures(inputs).to(self._dtype)  # the one cast
 
     def _forward(self, fed: Tensor, positions: Tensor, masks: Masks) -> Tensor:
         """Logits [n, vocab] after `fed` [n, T, width] at `positions` [n, T] of the rows that were planned."""

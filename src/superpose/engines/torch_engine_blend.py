@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from superpose.engines.blend import FLAT
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
+FEW = 64  # candidates that a padded step blends itself
 _BYTES = 64 << 20  # of embeddings in memory while blending
 _ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
 _SHARE = 8  # of the vocabulary, from one part in so many on, a sum is large; see docs/speed.md
@@ -26,8 +28,6 @@ class Kept(NamedTuple):
 
     inputs: list[Mixture]
     mixed: Tensor  # [n, width] float32
-    ratios: Tensor  # [n] float32 on the host: lengths over the mean token's
-    ready: Any  # event of a GPU after which the ratios are there
 
 
 class Blender:
@@ -40,14 +40,16 @@ class Blender:
         norms = torch.cat([self._outputs(span).norm(dim=-1) for span in self._spans]).cpu().numpy()
         self._norms = norms  # [vocab] float32
         self._mean_norm = float(norms.mean(dtype=np.float64))
-        self.width = self.tokens(np.zeros(1, np.int32)).shape[-1]
+        first = self.tokens(np.zeros(1, np.int32))
+        self.width, self.dtype = first.shape[-1], first.dtype
         # Root mean square of the coordinates of all embeddings, the unit of noise.
         self._rms = float(np.sqrt((norms.astype(np.float64) ** 2).mean() / self.width))
         # A weight of 0 takes nothing of a row in a product only if the row is finite.
         ends = self._spans[0], self._spans[-1]
         apart = bool(np.isfinite(norms).all()) and all(self._apart(span) for span in ends)
         self._large = max(CANDIDATES, vocab // _SHARE) if apart else vocab
-        self._kept = Kept([], torch.empty(0), torch.empty(0), None)
+        self._kept = Kept([], torch.empty(0))
+        self._aside: Any = None  # stream of a GPU
 
     @torch.inference_mode()
     def scale(self, table: Tensor) -> float:
@@ -71,36 +73,36 @@ class Blender:
 
         Those of the last call are kept: a mixture is measured and fed.
         """
-        rows = self._places(inputs)
-        return self._kept.mixed if rows is None else self._kept.mixed[torch.tensor(rows, device=self._device)]
+        kept = self._kept.inputs
+        if len(inputs) == len(kept) and all(map(is_, inputs, kept)):
+            return self._kept.mixed
+        places = {id(mixture): at for at, mixture in enumerate(kept)}
+        if all(id(mixture) in places for mixture in inputs):
+            return self._kept.mixed[torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
+        self._kept = Kept(list(inputs), self._mixed(inputs))
+        return self._kept.mixed
+
+    def fed(self, inputs: Sequence[Mixture]) -> Tensor:
+        """The same as the model takes them, in the dtype of its embeddings: the one cast."""
+        return self.mixtures(inputs).to(self.dtype)
 
     def norm_ratios(self, inputs: Sequence[Mixture]) -> FloatArray:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
         if not inputs:
             return np.zeros(0, np.float32)
-        rows = self._places(inputs)
-        if self._kept.ready is not None:
-            self._kept.ready.synchronize()
-        ratios: FloatArray = self._kept.ratios.numpy()
-        return ratios.copy() if rows is None else ratios[rows]
+        with self._beside():  # and what another stream made is not kept
+            mixed = self._mixed(inputs) if self._device.type == "cuda" else self.mixtures(inputs)
+            ratios: FloatArray = (mixed.norm(dim=-1) / self._mean_norm).cpu().numpy()
+        return ratios
 
-    def _places(self, inputs: Sequence[Mixture]) -> list[int] | None:
-        """Where each is among those that are kept, which all are from now on; None where they are just these."""
-        kept = self._kept.inputs
-        if len(inputs) == len(kept) and all(map(is_, inputs, kept)):
-            return None
-        places = {id(mixture): at for at, mixture in enumerate(kept)}
-        if all(id(mixture) in places for mixture in inputs):
-            return [places[id(mixture)] for mixture in inputs]
-        mixed = self._mixed(inputs)
-        ratios, ready = mixed.norm(dim=-1) / self._mean_norm, None
-        if self._device.type == "cuda":  # asked for while the step is made: to wait for them is not to wait for that
-            cuda: Any = torch.cuda  # its events are not typed
-            ratios = torch.empty(len(inputs), pin_memory=True).copy_(ratios, non_blocking=True)
-            ready = cuda.Event()
-            ready.record(cuda.current_stream(self._device))
-        self._kept = Kept(list(inputs), mixed, ratios.cpu(), ready)
-        return None
+    def _beside(self) -> AbstractContextManager[object]:
+        """On a GPU a stream of its own, so that nothing waits for the step that is being made."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        cuda: Any = torch.cuda  # its streams are not typed
+        self._aside = self._aside or cuda.Stream(self._device)
+        beside: AbstractContextManager[object] = cuda.stream(self._aside)
+        return beside
 
     def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:
         groups: dict[tuple[str, int], list[int]] = {}
@@ -160,18 +162,9 @@ class Blender:
         return [Near(int(token), float(cosines[token])) for token in order]
 
     def _blend(self, inputs: Sequence[Mixture], combine: str, size: int) -> Tensor:
-        """[m, width] of mixtures padded to `size` candidates.
-
-        Halves are added to halves, in an order that only a mixture's own candidates decide: a batched product
-        or sum may take another for another batch, and a lane must not feel its neighbours.
-        """
-        ids, weights = np.empty((len(inputs), size), np.int32), np.zeros((len(inputs), size), np.float32)
-        for row, mixture in enumerate(inputs):
-            count = len(mixture.ids)
-            ids[row, :count], weights[row, :count] = mixture.ids, mixture.weights
-            ids[row, count:] = mixture.ids[0]  # of weight 0, and repeated it changes no maximum
-        sent = torch.from_numpy(np.stack([ids, weights.view(np.int32)])).to(self._device)  # at once: a copy takes long
-        tokens, shares = sent[0], sent[1].view(torch.float32)[..., None]
+        """[m, width] of mixtures padded to `size` candidates."""
+        sent = torch.from_numpy(candidates(inputs, size)).to(self._device)
+        tokens, shares = sent[:, 0], sent[:, 1].view(torch.float32)[..., None]
         found: list[Tensor] = []  # of each chunk of candidates
         for at in range(0, size, CANDIDATES):
             part = self._embedding(tokens[:, at : at + CANDIDATES]).float()  # [m, a power of two, width]
@@ -180,12 +173,18 @@ class Blender:
                 continue
             if combine == "slerp" and size == 2:
                 return _slerp(part, shares[:, 1])
-            part = part * shares[:, at : at + CANDIDATES]
-            while part.shape[1] > 1:
-                half = part.shape[1] // 2
-                part = part[:, :half] + part[:, half:]
-            found = [found[0] + part[:, 0] if found else part[:, 0]]
+            added = _added(part * shares[:, at : at + CANDIDATES])
+            found = [found[0] + added if found else added]
         return found[0]
+
+    def blend_few(self, given: Tensor, highest: Tensor) -> Tensor:
+        """Blends [n, width] float32 of `candidates` [n, 2, FEW], or, in rows that are `highest` [n, 1], their maxima.
+
+        Tensors only; the bits of a sum are those of `mixtures`, whose padding only adds zeros.
+        """
+        found = self._embedding(given[:, 0]).float()  # [n, FEW, width]
+        added = _added(found * given[:, 1].view(torch.float32)[..., None])
+        return torch.where(highest, found.amax(1), added)
 
     def _product(self, inputs: Sequence[Mixture]) -> Tensor:
         """[m, width] of large sums: their weights, by token, times all embeddings, which are read once for all.
@@ -220,6 +219,38 @@ class Blender:
             torch.set_num_threads(threads)
         rows = torch.cat(found)
         return torch.equal(rows, rows[:1].expand_as(rows))
+
+
+def are_few(mixture: Mixture) -> bool:
+    """Whether `blend_few` blends it."""
+    whole = mixture.rescale is None and mixture.noise is None and mixture.combine != "slerp"
+    return whole and len(mixture.ids) <= FEW
+
+
+def candidates(inputs: Sequence[Mixture], size: int) -> IntArray:
+    """Ids of mixtures and the bits of their weights, [m, 2, size] int32 in one piece: a copy to a device takes long.
+
+    Of a mixture of more, the first.
+    """
+    told = np.zeros((len(inputs), 2, size), np.int32)
+    weights = told.view(np.float32)
+    for row, mixture in enumerate(inputs):
+        count = min(len(mixture.ids), size)
+        told[row, 0, :count], weights[row, 1, :count] = mixture.ids[:count], mixture.weights[:count]
+        told[row, 0, count:] = mixture.ids[0]  # of weight 0, and repeated it changes no maximum
+    return told
+
+
+def _added(part: Tensor) -> Tensor:
+    """[m, width], the sums of `part` [m, a power of two, width].
+
+    Halves are added to halves, in an order that only a mixture's own candidates decide: a batched product
+    or sum may take another for another batch, and a lane must not feel its neighbours.
+    """
+    while part.shape[1] > 1:
+        half = part.shape[1] // 2
+        part = part[:, :half] + part[:, half:]
+    return part[:, 0]
 
 
 def _slerp(pair: Tensor, turn: Tensor) -> Tensor:

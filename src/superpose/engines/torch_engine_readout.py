@@ -34,17 +34,23 @@ class Asked(NamedTuple):
     temperature: Tensor | None  # where it is 1 in all rows
     cold: Tensor | None  # whether a row is to be greedy
 
+    @staticmethod
+    def table(asks: Sequence[Readout]) -> Float64Array:
+        """What these ask, [n, 3]: u, temperature, and whether a row is to be greedy, whose temperature is 1 then."""
+        given = np.array([[ask.u, ask.temperature, 0] for ask in asks], np.float64)
+        given[:, 2] = given[:, 1] < COLDEST
+        given[given[:, 2] > 0, 1] = 1
+        return given
+
     @classmethod
-    def of(cls, asks: Sequence[Readout], always: bool = False) -> Asked:
-        """These asks on the host; with `always` nothing is left out, for a step of one shape."""
-        given = np.array([[ask.u, ask.temperature] for ask in asks])
-        cold = given[:, 1:] < COLDEST
-        warm = np.where(cold, 1, given[:, 1:]).astype(np.float32)
-        told = always or bool((given[:, 1] != 1).any())
+    def of(cls, asks: Sequence[Readout]) -> Asked:
+        """These asks on the host."""
+        u, temperature, cold = np.split(cls.table(asks), 3, axis=1)
+        told = bool(cold.any() or (temperature != 1).any())
         return cls(
-            torch.from_numpy(given[:, :1].copy()),
-            torch.from_numpy(warm) if told else None,
-            torch.from_numpy(cold) if always or cold.any() else None,
+            torch.from_numpy(u.copy()),
+            torch.from_numpy(temperature.astype(np.float32)) if told else None,
+            torch.from_numpy(cold > 0) if cold.any() else None,
         )
 
     def to(self, device: torch.device) -> Asked:

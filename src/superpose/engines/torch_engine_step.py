@@ -1,4 +1,4 @@
-"""One step of all lanes as a function of tensors: forward pass, readout and shortlist, with nothing said to the host.
+"""One step of all lanes as a function of tensors: mixture, forward pass, readout and shortlist; no word to the host.
 
 Everything that differs from step to step lies in tensors that stay where they are. On a GPU steps are padded to few
 shapes, so that each shape can be captured once as a CUDA graph and then replayed by a single call; elsewhere the same
@@ -11,26 +11,41 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from superpose.engine import Readout
-from superpose.engines.readout import FEW
+from superpose.engines.readout import FEW, Float64Array
+from superpose.engines.torch_engine_blend import FEW as FEW_FED
+from superpose.engines.torch_engine_blend import Blender, are_few, candidates
 from superpose.engines.torch_engine_cache import Slots
 from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_memory import ran_out
 from superpose.engines.torch_engine_readout import Asked, Rows, measure, room, shortlist
 from superpose.engines.torch_engine_recorded import Forward, Recorded
 from superpose.problems import first_line
+from superpose.types import IntArray, Mixture
 
 _WARM_UPS = 3
+_ASKED = 5  # numbers of a row before its candidates
+_APART, _SUM, _MAX = 0, 1, 2  # how a row is blended: beforehand, or by the step itself
 
 
 class Held(NamedTuple):
     """What a padded step takes, at fixed addresses."""
 
-    fed: Tensor  # [n, width] in the model's dtype
-    told: Tensor  # [n, 4] float64: the column that is written, u, temperature, and whether a row is to be greedy
+    fed: Tensor  # [n, width] in the model's dtype, of rows that are blended beforehand
+    told: Tensor  # [n, 5 + FEW] float64: the column that is written, u, temperature, whether a row is to be greedy,
+    # how it is blended, and in the place of the others its candidates, [2, FEW] int32
+
+
+class Told(NamedTuple):
+    """The same numbers on the host."""
+
+    sent: Tensor  # what is copied
+    numbers: Float64Array  # [n, 5], a view
+    candidates: IntArray  # [n, 2, FEW], a view
 
 
 class Seen(NamedTuple):
@@ -48,16 +63,18 @@ class Steps:
     def __init__(
         self,
         forward: Forward,
+        blender: Blender,
         slots: Slots,
         device: torch.device,
         lanes: int,
         opaque: Sequence[Tensor] = (),
         fused: Fused | None = None,
     ) -> None:
-        self._forward, self._slots, self._device, self._lanes = forward, slots, device, lanes
+        self._forward, self._blender, self._slots = forward, blender, slots
+        self._device, self._lanes = device, lanes
         self.padded = device.type == "cuda"
         self._recorded = Recorded(forward, slots, opaque) if device.type == "cpu" else None
-        self._held: dict[int, tuple[Held, Tensor]] = {}  # by the rows of a step; and what is told, on the host
+        self._held: dict[int, tuple[Held, Told]] = {}  # by the rows of a step
         self._rows = torch.arange(lanes, device=device)
         self._room: Tensor | None = None  # for readouts
         self._graphs = Graphs(device) if self.padded else None
@@ -75,35 +92,38 @@ class Steps:
         self._fused.give_up(reason)
         self._graphs, self._slots.by_spans = self._graphs and Graphs(self._device), False
 
-    def run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
-        """Logits [n, vocab] and readouts after `fed` [n, width] at the ends of lanes, in the order of `arrange`."""
+    def run(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
+        """Logits [n, vocab] and readouts after a mixture at the end of each lane, in the order of `arrange`."""
         try:
-            return self._run(lanes, fed, asks)
+            return self._run(lanes, inputs, asks)
         except Exception as error:  # a compiler fails in any way
             if not self.fused or ran_out(error):
                 raise
             self.give_up(first_line(error))
-        return self._run(lanes, fed, asks)  # writes again what was written
+        return self._run(lanes, inputs, asks)  # writes again what was written
 
-    def _run(self, lanes: Sequence[int], fed: Tensor, asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
+    def _run(self, lanes: Sequence[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> tuple[Tensor, Rows]:
         n = len(lanes)
         if not self.padded:
             columns = torch.tensor(self._slots.plan_step(lanes, 0), device=self._device)
             first = self._slots.row[lanes[0]]
             rows = torch.arange(first, first + n, device=self._device)
-            seen = self._compute(fed, rows, columns, Asked.of(asks).to(self._device))
+            seen = self._compute(self._blender.fed(inputs), rows, columns, Asked.of(asks).to(self._device))
             return seen.logits, Rows(seen.scores, seen.numbers)
         size = min(1 << (n - 1).bit_length(), self._lanes)
-        held = self._fill(self._slots.plan_step(lanes, size), fed, asks)
+        held = self._fill(self._slots.plan_step(lanes, size), inputs, asks)
         step = self._graphs or Graphs.plainly
         seen = step(self._slots.shape(), self.compute, held)
         return seen.logits[:n], Rows(seen.scores[:n], seen.numbers[:n], seen.shortlist)
 
     def compute(self, held: Held) -> Seen:
         """The padded step that was planned, of tensors only, with a shortlist: its length is not to be awaited."""
-        column, u, temperature, cold = held.told.unbind(1)
-        asked = Asked(u[:, None], temperature[:, None].float(), cold[:, None] > 0)
-        seen = self._compute(held.fed, self._rows[: len(held.fed)], column.long(), asked)
+        column, u, temperature, cold, way = held.told[:, :_ASKED].chunk(_ASKED, 1)  # [n, 1] each
+        given = held.told[:, _ASKED:].view(torch.int32).view(-1, 2, FEW_FED)
+        blended = self._blender.blend_few(given, way == _MAX).to(held.fed.dtype)
+        fed = torch.where(way == _APART, held.fed, blended)
+        asked = Asked(u, temperature.float(), cold > 0)
+        seen = self._compute(fed, self._rows[: len(fed)], column[:, 0].long(), asked)
         return seen._replace(shortlist=shortlist(seen.scores, seen.numbers, min(FEW, seen.scores.shape[1])))
 
     def _compute(self, fed: Tensor, rows: Tensor, columns: Tensor, asked: Asked) -> Seen:
@@ -129,20 +149,30 @@ class Steps:
         """How steps run, for the self-check."""
         return tuple(word for how in (self._fused, self._graphs or self._recorded) if how for word in how.words())
 
-    def _fill(self, columns: list[int], fed: Tensor, asks: Sequence[Readout]) -> Held:
+    def _fill(self, columns: list[int], inputs: Sequence[Mixture], asks: Sequence[Readout]) -> Held:
         """Writes what a step takes to where it is read; rows behind the lanes are fed zeros."""
-        size, n = len(columns), len(fed)
+        size, n = len(columns), len(inputs)
         if size not in self._held:
-            told = torch.empty(size, 4, dtype=torch.float64, pin_memory=self._device.type == "cuda")
-            self._held[size] = Held(fed.new_zeros(size, fed.shape[1]), told.to(self._device)), told
+            self._held[size] = self._hold(size)
         held, told = self._held[size]
-        u, temperature, cold = Asked.of([*asks, *[Readout()] * (size - n)], always=True)
-        assert temperature is not None and cold is not None
-        torch.cat([torch.tensor(columns)[:, None], u, temperature, cold], 1, out=told)
-        held.told.copy_(told, non_blocking=True)  # the last step was awaited, so that nobody reads what was told then
-        held.fed[:n].copy_(fed)
+        apart = [row for row, mixture in enumerate(inputs) if not are_few(mixture)]
+        told.numbers[:, 0] = columns
+        told.numbers[:, 1:4] = Asked.table([*asks, *[Readout()] * (size - n)])
+        told.numbers[:, 4] = [_MAX if mixture.combine == "max" else _SUM for mixture in inputs] + [_APART] * (size - n)
+        told.numbers[apart, 4] = _APART
+        told.candidates[:n] = candidates(inputs, FEW_FED)
+        held.told.copy_(told.sent, non_blocking=True)  # the last step was awaited: nobody reads what was told then
         held.fed[n:].zero_()
+        if apart:
+            held.fed[torch.tensor(apart, device=self._device)] = self._blender.fed([inputs[row] for row in apart])
         return held
+
+    def _hold(self, size: int) -> tuple[Held, Told]:
+        sent = torch.zeros(size, _ASKED + FEW_FED, dtype=torch.float64, pin_memory=self._device.type == "cuda")
+        table = sent.numpy()
+        told = Told(sent, table[:, :_ASKED], table[:, _ASKED:].view(np.int32).reshape(size, 2, FEW_FED))
+        fed = torch.zeros(size, self._blender.width, dtype=self._blender.dtype, device=self._device)
+        return Held(fed, sent.to(self._device)), told
 
 
 class Graphs:
