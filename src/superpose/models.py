@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,7 +191,9 @@ def _install_into(folder: Path, progress: Progress | None) -> Path:
         if progress:
             progress("files", done, _WHEEL_BYTES)
 
-    if importlib.util.find_spec("pip"):
+    # Not `importlib.util.find_spec`: by asking it for pip, setuptools takes its distutils out of this process, without
+    # which torch compiles nothing.
+    if PathFinder.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install"]
     elif uv := shutil.which("uv"):  # pipx and uv make environments without pip
         command = [uv, "pip", "install", "--python", sys.executable]

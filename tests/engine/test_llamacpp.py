@@ -424,6 +424,7 @@ def test_spaces_that_control_tokens_take_up_are_taken_up_beside_typed_ones_too(t
         "{% if tools is not none %}tools{% endif %}{% if documents is none %}no documents{% endif %}",
         "{% if tools is defined and not tools %}none{% endif %}",
         "{% generation %}x{% endgeneration %}{{ messages | tojson }}{{ bos_token }}{{ eos_token }}",
+        "{{ messages[0] | tojson(sort_keys=true, separators=(',', ':')) }}",
         "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% if i == 3 %}{% break %}{% endif %}"
         "{% endfor %}",
         "{% set n = namespace(x=1) %}{% for i in range(3) %}{% set n.x = n.x + i %}{% endfor %}{{ n.x }}",

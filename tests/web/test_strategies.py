@@ -76,6 +76,14 @@ def test_a_page_says_what_the_server_says(lab: Lab) -> None:
     expect(lab.page.get_by_text("no strategy of this name")).to_be_visible()
 
 
+def test_an_address_without_a_page_says_so(lab: Lab) -> None:
+    lab.page.goto(f"{lab.url}/nonsense")
+    expect(lab.page.get_by_role("main")).to_contain_text("There is no page /nonsense here")
+    expect(lab.page).to_have_title("No such page – superpose")
+    lab.page.get_by_role("link", name="Open the Lab").click()
+    expect(lab.page.get_by_role("button", name="Generate")).to_be_visible()
+
+
 def test_try_it_opens_the_lab_with_its_defaults(lab: Lab) -> None:
     lab.page.get_by_role("combobox", name="Strategy").select_option("mixture_of_inputs")
     lab.page.get_by_label("beta", exact=True).fill("9")

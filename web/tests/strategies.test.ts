@@ -28,9 +28,10 @@ describe('the list of strategies', () => {
     for (const name of [null, 'selar', 'a/b c']) {
       expect(parseScreen(new URL(strategyHref(name), 'http://x'))).toEqual({ name: 'strategies', strategy: name });
     }
-    for (const path of ['/', '/run/strategies', '/strategiesx']) {
+    for (const path of ['/', '/run/strategies']) {
       expect(parseScreen(new URL(path, 'http://x'))).toEqual({ name: 'lab' });
     }
+    expect(parseScreen(new URL('/strategiesx', 'http://x'))).toEqual({ name: 'missing' });
     expect(parseScreen(new URL('/strategies/%', 'http://x'))).toEqual({ name: 'strategies', strategy: '%' });
   });
 });

@@ -48,13 +48,14 @@ export function hrefOf({ run, step, view, chart }: Route): string {
 export const SCREENS = ['compare', 'runs', 'models', 'strategies'] as const;
 
 export type Screen =
-  | { name: 'lab' | 'compare' | 'runs' | 'models' }
+  | { name: 'lab' | 'compare' | 'runs' | 'models' | 'missing' }
   | { name: 'strategies'; strategy: string | null };
 
 export function parseScreen({ pathname }: URL): Screen {
   const [, first = '', second = ''] = pathname.split('/');
   const name = SCREENS.find((screen) => screen === first);
-  if (name !== 'strategies') return { name: name ?? 'lab' };
+  if (!name) return { name: first === '' || first === 'run' ? 'lab' : 'missing' };
+  if (name !== 'strategies') return { name };
   return { name, strategy: decoded(second) || null };
 }
 
