@@ -464,7 +464,7 @@ class Runner:
         try:
             ratios = self.engine.norm_ratios([fed for _, _, fed in stepped]).tolist()
         except RuntimeError as error:  # no memory, or no device: a length is not worth a run
-            if not isinstance(error, EngineError):  # else the step itself will say so
+            if isinstance(error, OutOfMemory) or not isinstance(error, EngineError):  # else the step itself will say so
                 log.warning("lengths of mixtures could not be told: %s", error)
             ratios = [math.nan] * len(stepped)
         for (live, event, _), ratio in zip(stepped, ratios, strict=True):

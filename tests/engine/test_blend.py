@@ -1,5 +1,8 @@
 """Large weighted sums as one product: the same numbers as candidate by candidate, for each lane its own bits."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +84,32 @@ def test_embeddings_are_read_once_for_all_lanes_and_for_measuring_and_feeding():
     assert embedding.looked_up == VOCAB
     assert ratios[::-1] == pytest.approx((fed.norm(dim=-1) / blend._mean_norm).numpy())
     assert torch.equal(fed, torch.cat([blend._mixed([m]) for m in inputs[::-1]]))
+
+
+def test_beside_a_step_only_what_it_blends_itself_is_blended_again(monkeypatch):
+    blend, embedding = blender(Scaled)
+    inputs = [mixture(seed) for seed in range(5)]
+    expected, done = [blend._mixed([m]).norm() for m in inputs], []
+
+    class Stream:
+        """Stands for a GPU's; says what it waits for."""
+
+        def __init__(self, device, priority):
+            assert priority < 0
+
+        def wait_event(self, event):
+            done.append(event)
+
+    monkeypatch.setattr(torch_engine_blend, "_cuda", SimpleNamespace(Stream=Stream, stream=nullcontext))
+    assert blend._lengths_beside(inputs).tolist() == expected and done == []
+    blend.mixtures(inputs[1:3])
+    blend._kept = blend._kept._replace(ready="ready")
+    embedding.looked_up = 0
+    assert blend._lengths_beside(inputs[2:0:-1]).tolist() == expected[2:0:-1]
+    assert (embedding.looked_up, done) == (0, ["ready"])
+    few = mixture(9, 2)
+    assert blend._lengths_beside([few, inputs[2]])[1] == expected[2]
+    assert embedding.looked_up == 2
 
 
 @pytest.mark.parametrize("module", [nn.Embedding, Scaled])

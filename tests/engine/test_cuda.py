@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
 ]
+MIXED = [4, 9, 12, 16]  # seeds of mixtures that a step blends itself
 DENSE = ["llama", "qwen2", "qwen3", "mistral-sliding", "gemma2", "gemma3"]
 
 
@@ -37,7 +38,7 @@ def test_steps_are_captured_again_once_lanes_have_more_memory(build):
     lanes = [engine.open() for _ in range(4)]
     for step, lane in enumerate(lanes):
         engine.prefill(lane, tokens(step, 3 + 95 * step), ASKS[0])  # and in the end more columns
-        engine.step([lane], [mixture(step)], [ASKS[0]])
+        engine.step([lane], [mixture(MIXED[step])], [ASKS[0]])
     assert "steps run as CUDA graphs: yes" in engine._steps.words()[-1]
 
 
@@ -50,7 +51,7 @@ def test_a_lane_has_the_same_bits_beside_others(build):
         for other in others:
             engine.rollback(other, 0)
             engine.prefill(other, tokens(length, length), ASKS[0])
-        engine.step([lane, *others], [mixture(7), mixture(1), mixture(2), mixture(length)], ASKS)
+        engine.step([lane, *others], [mixture(seed) for seed in (*MIXED[:3], length)], ASKS)
         found.append(engine.logits()[0])
         engine.rollback(lane, 40)
     assert np.array_equal(*found)
@@ -58,13 +59,21 @@ def test_a_lane_has_the_same_bits_beside_others(build):
 
 def test_lengths_are_known_while_a_step_is_made(build, engine_of):
     engine, plain = engine_on_a_gpu(build("qwen2")), engine_of(build("qwen2"))
-    lanes, fed, found = [engine.open() for _ in range(2)], [mixture(1), mixture(2)], []
+    lanes, fed, found, waited = [engine.open() for _ in range(2)], [mixture(MIXED[0]), mixture(1)], [], []
     for lane in lanes:
         engine.prefill(lane, tokens(1, 5), ASKS[0])
+
+    def measured():
+        torch.cuda._sleep(10**9)  # cycles, that the step takes longer
+        under_way = torch.cuda.Event()
+        under_way.record()
+        found.append(engine.norm_ratios(fed[::-1]))
+        waited.append(under_way.query())
+
     for _ in range(3):
-        engine.meanwhile(lambda: found.append(engine.norm_ratios(fed[::-1])))
+        engine.meanwhile(measured)
         engine.step(lanes, fed, ASKS[:2])
-    assert len(found) == 3
+    assert len(found) == 3 and not any(waited[1:])  # a first time loads what it needs
     assert np.abs(np.array(found) - plain.norm_ratios(fed[::-1])).max() < 1e-5
 
 

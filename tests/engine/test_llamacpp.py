@@ -1,38 +1,28 @@
-"""llama.cpp as an engine: every trap of its interface, files that are broken, Gemma's scale, agreement with torch."""
+"""llama.cpp as an engine: every trap of its interface, what a lane holds, and which architectures can be driven."""
 
 import gc
-import json
-import struct
-import subprocess
-import sys
-import time
-from types import SimpleNamespace
 
-import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from superpose import engine as engines
-from superpose.engine import BadShape, EngineError, EngineOptions, OutOfMemory, Readout, UnsupportedModel, open_engine
-from superpose.models import DEMO, cache_dir
+from superpose.engine import BadShape, EngineError, OutOfMemory, Readout, UnsupportedModel
 from superpose.types import Mixture
 from tests.engine import tiny_gguf
-from tests.engine.tiny_gguf import HEADS, TEMPLATE, TOKENS, TYPES, WIDTH, metadata, tiny, weights, write
+from tests.engine.tiny_gguf import HEADS, TOKENS, WIDTH, metadata, tiny, weights, write
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 from superpose.engines import (  # noqa: E402
     llamacpp,
     llamacpp_blend,
-    llamacpp_child,
     llamacpp_lanes,
     llamacpp_library,
 )
-from superpose.engines.llamacpp import LlamaEngine, load  # noqa: E402
+from superpose.engines.llamacpp import LlamaEngine  # noqa: E402
 from superpose.engines.llamacpp_file import GgufFile  # noqa: E402
 from superpose.engines.llamacpp_library import Context, Model, lays_out  # noqa: E402
-from superpose.engines.llamacpp_tokenizer import LlamaTokenizer  # noqa: E402
 
 ASK = Readout(temperature=0.8, support=16, u=0.4)
 
@@ -362,6 +352,18 @@ def test_a_small_table_stays_packed_where_memory_is_short(engine_of, monkeypatch
     assert np.array_equal(short._blender.fed([blend(1)]), small._blender.fed([blend(1)]))
 
 
+def test_a_large_table_is_not_unpacked_for_neighbours_nor_beyond_memory(engine_of, monkeypatch):
+    engine = engine_of()
+    near = engine.nearest(blend(1), 3)
+    monkeypatch.setattr(llamacpp_blend, "_LARGE", 0)
+    engine = engine_of()
+    assert (len(near), engine.nearest(blend(1), 3)) == (3, [])
+    monkeypatch.setattr(llamacpp_blend, "_LARGE", 2**40)
+    monkeypatch.setattr(llamacpp_blend, "free_memory", lambda: 0)
+    with pytest.raises(OutOfMemory):
+        engine.nearest(blend(1), 3)
+
+
 @pytest.mark.parametrize("call", ["step", "append"])
 def test_logits_in_llama_cpps_memory_are_never_read_once_it_is_freed(call, engine_of, monkeypatch):
     engine = engine_of(context=600)
@@ -380,114 +382,6 @@ def test_logits_in_llama_cpps_memory_are_never_read_once_it_is_freed(call, engin
     assert engine.logits().shape == (0, engine.info.vocab)
     with pytest.raises(engines.BadShape, match="no prefill"):
         engine.beliefs([ASK])
-
-
-# Tokenizers
-
-
-def test_every_end_of_text_counts_and_nothing_is_added_to_a_prompt(tmp_path):
-    path = tiny(tmp_path / "tiny.gguf", **{"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True})
-    tokenizer = LlamaTokenizer(path, TEMPLATE)
-    assert tokenizer.eog_ids == {2, 3}
-    assert LlamaEngine(GgufFile(path), "tiny").info.eog_ids == {2, 3}
-    ids = tokenizer.chat("", "hi").token_ids
-    assert (ids[0], ids.count(1), ids.count(2)) == (1, 1, 0)  # the template's own <s>
-    assert not {1, 2} & set(tokenizer.encode("hi") + tokenizer.encode_template("hi"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"tokenizer.ggml.pre": "jina-v2-de"}, [b"</s>", b" ", b"x", b"<mask>"]),
-        ({"general.name": "phi-3"}, [b"</s>", b"x", b" ", b"<mask>"]),
-        ({}, [b"</s>", b" ", b"x", b" ", b"<mask>"]),
-    ],
-    ids=str,
-)
-def test_spaces_that_control_tokens_take_up_are_taken_up_beside_typed_ones_too(tmp_path, changes, told):
-    template = "{% for m in messages %}<s> {{ m.content }} </s> x <mask>{% endfor %}"
-    names = {"tokenizer.ggml.tokens": [*TOKENS[:3], "<mask>", *TOKENS[4:-1], "<|endoftext|>"]}
-    kinds = {"tokenizer.ggml.token_type": [*TYPES[:-1], 3]}
-    tokenizer = LlamaTokenizer(tiny(tmp_path / "tiny.gguf", **names, **kinds, **changes), template)
-
-    def pieces(user):
-        return [tokenizer.token_bytes(token) for token in tokenizer.chat("", user).token_ids]
-
-    assert pieces("ab")[-len(told) :] == told  # llama.cpp's own
-    assert pieces("a</s>b")[-len(told) :] == told
-    assert pieces("a</s>b")[:2] == pieces("ab")[:2] == [b"<s>", b" a"]
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "{% if tools is not none %}tools{% endif %}{% if documents is none %}no documents{% endif %}",
-        "{% if tools is defined and not tools %}none{% endif %}",
-        "{% generation %}x{% endgeneration %}{{ messages | tojson }}{{ bos_token }}{{ eos_token }}",
-        "{{ messages[0] | tojson(sort_keys=true, separators=(',', ':')) }}",
-        "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% if i == 3 %}{% break %}{% endif %}"
-        "{% endfor %}",
-        "{% set n = namespace(x=1) %}{% for i in range(3) %}{% set n.x = n.x + i %}{% endfor %}{{ n.x }}",
-        "{% set n = namespace({'a': 1}, b=2) %}{% set n.self = 3 %}{{ n.a + n.b + n.self }}{{ dict(a=1).a }}"
-        "{{ dict([('x', 2)]).x }}{{ dict.fromkeys([1, 2], 0) }}",
-        "  {% if true %}\n  a\n  {% endif %}\n{{ strftime_now('%Y') }}{{ add_generation_prompt }}",
-    ],
-)
-def test_templates_mean_what_they_mean_to_transformers(tmp_path, words):
-    rendering = pytest.importorskip("transformers.utils.chat_template_utils")
-    template = words + "{{ messages[-1]['content'] }}"
-    own = rendering.render_jinja_template(
-        [[{"role": "user", "content": "hi"}]], chat_template=template, add_generation_prompt=True,
-        bos_token="<s>", eos_token="</s>",
-    )[0][0]  # fmt: skip
-    assert LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template).chat("", "hi").text == own
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% set n = namespace() %}{% set n.__class__ = 1 %}",
-        "{{ namespace(__class__=1) }}",
-        "{{ dict.mro() }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{{ messages.append(1) }}",
-    ],
-)
-def test_templates_do_not_reach_what_lies_outside_of_their_sandbox(tmp_path, template):
-    rendering = pytest.importorskip("transformers.utils.chat_template_utils")
-    with pytest.raises(Exception):  # noqa: B017  # of any kind: it is what transformers refuses too
-        rendering.render_jinja_template([[{"role": "user", "content": "hi"}]], chat_template=template)
-    with pytest.raises(ValueError, match="the chat template of this model refuses the message"):
-        LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template).chat("", "hi")
-
-
-@pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{{ 'a'*9999999999 }}", "{{ 9999999999*[0] }}"])
-def test_a_chat_template_that_would_freeze_the_process_is_refused_in_words(tmp_path, template):
-    tokenizer = LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), template)  # not even computed while it is read
-    with pytest.raises(ValueError, match=r"it computes .* \*"):
-        tokenizer.chat("", "hi")
-    usual = LlamaTokenizer(tiny(tmp_path / "tiny.gguf"), "{{ '-'*3 }}{{ 2**10 * 3 }}{{ messages[0].content }}")
-    assert usual.chat("", "hi").text == "---3072hi"
-
-
-def test_template_text_for_sentencepiece_goes_on_without_a_space_of_its_own(tmp_path):
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]
-    changes = {
-        "tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None, "tokenizer.ggml.merges": None,
-        "tokenizer.ggml.eot_token_id": None, "tokenizer.ggml.tokens": names,
-        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * 6],
-        "tokenizer.ggml.scores": [*[0.0] * 259, *(-1.0 - i for i in range(6))],
-    }  # fmt: skip
-    path = write(tmp_path / "tiny.gguf", metadata() | changes, weights(len(names)))
-    tokenizer = LlamaTokenizer(path, TEMPLATE)
-
-    def text(ids):
-        return b"".join(map(tokenizer.token_bytes, ids)).decode()
-
-    assert text(tokenizer.encode("ab")) == " ab"  # as every text of the model's training began
-    for template_text in ("ab", " ab", "ab</s>", "</think><think>"):
-        assert text(tokenizer.encode_template(template_text)).lstrip(" ") == template_text.lstrip(" ")
-        assert text(tokenizer.encode_template(template_text)).startswith(" ") == template_text.startswith(" ")
 
 
 # Architectures
@@ -618,267 +512,3 @@ def test_per_layer_embeddings_are_refused(tmp_path):
     tensors = weights(len(TOKENS)) | {"per_layer_token_embd.weight": np.zeros((len(TOKENS), 8), np.float32)}
     with pytest.raises(UnsupportedModel, match="per-layer embeddings"):
         LlamaEngine(GgufFile(write(tmp_path / "tiny.gguf", metadata(), tensors)), "tiny")
-
-
-# Broken and hostile files
-
-
-def opened(path, tmp_path):
-    """What opening a file says: nothing where it works."""
-    try:
-        load(SimpleNamespace(name=path.name, kind="gguf", path=path), EngineOptions()).release()
-    except (UnsupportedModel, OutOfMemory) as refusal:
-        return str(refusal)
-    return ""
-
-
-@pytest.fixture
-def cached(tmp_path, monkeypatch):
-    monkeypatch.setenv("SUPERPOSE_CACHE", str(tmp_path / "cache"))
-
-
-def test_a_file_is_tried_once_in_a_process_of_its_own(tmp_path, cached, monkeypatch):
-    path, calls, own = tiny(tmp_path / "tiny.gguf"), [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *given, **more: calls.append(given) or own(*given, **more))
-    assert opened(path, tmp_path) == opened(path, tmp_path) == ""
-    assert len(calls) == 1
-    tiny(path, **{"general.name": "changed"})
-    assert opened(path, tmp_path) == "" and len(calls) == 2
-    monkeypatch.setattr(llamacpp_child, "system", lambda: "CPU : AMX_INT8 = 1 | ")  # another computer's home, say
-    assert opened(path, tmp_path) == "" and len(calls) == 3
-
-
-def test_a_file_cut_short_anywhere_is_one_sentence(tmp_path, cached):
-    whole = tiny(tmp_path / "whole.gguf").read_bytes()
-    path = tmp_path / "cut.gguf"
-    for size in [*range(0, 64, 7), *range(64, len(whole), len(whole) // 60), len(whole) - 1]:
-        path.write_bytes(whole[:size])
-        assert opened(path, tmp_path) in (
-            "cut.gguf is empty", "cut.gguf is broken or not complete", "cut.gguf is not a GGUF file",
-        )  # fmt: skip
-
-
-def test_spoilt_bytes_never_end_the_process(tmp_path, cached):
-    """A byte of the header changed: mostly refused, sometimes (a name, a number) still a model; one sentence always."""
-    whole = bytearray(tiny(tmp_path / "whole.gguf", blocks=1).read_bytes())
-    header, random, path, refused = (
-        GgufFile(tmp_path / "whole.gguf")._at,
-        np.random.default_rng(5),
-        tmp_path / "x.gguf",
-        0,
-    )
-    for _ in range(300):
-        spoilt = bytearray(whole)
-        for at in random.integers(4, header, random.integers(1, 4)):
-            spoilt[at] = random.integers(256)
-        path.write_bytes(spoilt)
-        try:
-            GgufFile(path)
-        except UnsupportedModel as refusal:
-            refused += 1
-            assert "\n" not in str(refusal)
-    assert refused > 50
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"llama.attention.head_count": 0},
-        {"llama.attention.head_count": 7},
-        {"llama.attention.head_count_kv": 0},
-        {"llama.block_count": 70000},
-        {"llama.embedding_length": 0},
-        {"llama.feed_forward_length": 1},
-        {"llama.rope.dimension_count": 7},
-        {"llama.context_length": 0},
-        {"tokenizer.ggml.tokens": ["a"]},
-        {"tokenizer.ggml.tokens": [*TOKENS[:-1], "<s>"]},
-        {"tokenizer.ggml.token_type": [1, 2]},
-        {"tokenizer.ggml.merges": ["zzz qqq", "x"]},
-        {"tokenizer.ggml.model": "nonsense"},
-        {"tokenizer.ggml.pre": "nonsense"},
-        {"tokenizer.ggml.eos_token_id": 4000000000},
-        {"general.architecture": "nonsense"},
-        {"tokenizer.chat_template": 7},
-        {"llama.embedding_scale": "x"},
-        {"llama.block_count": "x"},
-    ],
-    ids=str,
-)
-def test_nonsense_in_a_file_is_one_sentence_or_works(tmp_path, cached, changes):
-    said = opened(tiny(tmp_path / "odd.gguf", **changes), tmp_path)
-    assert "\n" not in said and len(said) < 400
-    assert not said or said.startswith("odd.gguf")
-
-
-def test_a_model_without_keys_and_values_is_refused_by_name(tmp_path, cached):
-    inner = 2 * WIDTH
-    meta = metadata("mamba") | {
-        "mamba.attention.head_count": 0, "mamba.attention.head_count_kv": None, "mamba.ssm.conv_kernel": 4,
-        "mamba.ssm.inner_size": inner, "mamba.ssm.state_size": 16, "mamba.ssm.time_step_rank": 4,
-    }  # fmt: skip
-    of_block = {
-        "attn_norm.weight": (WIDTH,), "ssm_in.weight": (2 * inner, WIDTH), "ssm_conv1d.weight": (inner, 4),
-        "ssm_conv1d.bias": (inner,), "ssm_x.weight": (36, inner), "ssm_dt.weight": (inner, 4), "ssm_dt.bias": (inner,),
-        "ssm_a": (inner, 16), "ssm_d": (inner,), "ssm_out.weight": (WIDTH, inner),
-    }  # fmt: skip
-    shapes = {"token_embd.weight": (len(TOKENS), WIDTH), "output_norm.weight": (WIDTH,)}
-    shapes |= {f"blk.0.{name}": shape for name, shape in of_block.items()}
-    tensors = {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()}
-    said = opened(write(tmp_path / "mamba.gguf", meta, tensors, arch="mamba"), tmp_path)
-    assert said.endswith("its recurrent layers keep a state that cannot be cut back")
-
-
-@pytest.mark.parametrize("entries", ["words", "settings", "tensors"])
-def test_a_header_that_tells_of_more_than_can_be_is_not_gone_through(tmp_path, cached, entries):
-    path, many = tmp_path / "sparse.gguf", 2**60
-    words = struct.pack("<Q5sIIQ", 5, b"words", 9, 8, many)
-    start = {"words": struct.pack("<QQ", 0, 1) + words, "settings": struct.pack("<QQ", 0, many)}
-    with path.open("wb") as file:
-        file.write(b"GGUF" + struct.pack("<I", 3) + start.get(entries, struct.pack("<QQ", many, 0)))
-        file.truncate(2**32)  # of zeros, which take no room on the disk
-    began = time.perf_counter()
-    assert opened(path, tmp_path) == "sparse.gguf is broken or not complete"
-    assert time.perf_counter() - began < 5
-
-
-def test_llama_cpps_own_reason_is_not_taken_for_lack_of_memory(tmp_path, cached, monkeypatch):
-    path = tiny(tmp_path / "tiny.gguf")
-    assert opened(path, tmp_path) == ""
-    monkeypatch.setattr(llama_cpp, "llama_init_from_model", lambda model, asked: None)
-    monkeypatch.setattr(llamacpp_library, "complaint", lambda: "it needs flash attention")
-    assert opened(path, tmp_path).endswith("it needs flash attention")
-
-
-def test_a_crash_of_llama_cpp_is_told_and_does_not_end_this_process(tmp_path, cached, monkeypatch):
-    code = "import os, sys; print('/a/b/ggml.c:1: GGML_ASSERT(x > 0) failed', file=sys.stderr); os.abort()"
-    monkeypatch.setattr(sys, "orig_argv", sys.orig_argv)
-    own = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda words, **more: own([sys.executable, "-c", code], **more))
-    said = opened(tiny(tmp_path / "odd.gguf"), tmp_path)
-    assert said == "odd.gguf cannot be loaded: llama.cpp crashed on it (ggml.c:1: GGML_ASSERT(x > 0) failed)"
-    assert not any((cache_dir() / "gguf/tried").glob("*"))
-
-
-@pytest.mark.parametrize("anew", [True, False])
-def test_an_attempt_lays_weights_out_as_a_load_will(tmp_path, monkeypatch, anew):
-    given = []
-    monkeypatch.setattr(llamacpp_child, "lays_out", lambda kind: anew)
-    monkeypatch.setattr(llamacpp_child, "Model", lambda path, **how: given.append(how) or Model(path))
-    assert llamacpp_child.main(tiny(tmp_path / "tiny.gguf")) == 0
-    assert given == [{"anew": anew}]
-
-
-def test_a_signal_without_words_is_named():
-    assert llamacpp_child._sentence("x", -11, "") == "x cannot be loaded: llama.cpp crashed on it (SIGSEGV)"
-
-
-# Which engine opens what
-
-
-def test_a_gguf_file_picks_llama_cpp_and_the_demo_model_stays_with_torch(tmp_path):
-    assert engines._choice("gguf", demo=False) == "llamacpp"
-    assert engines._choice("gguf", demo=True) == engines._choice("folder", demo=False) == "torch"
-    assert engines._choice("toy", demo=False) == "toy"
-
-
-@pytest.mark.parametrize("kind", [None, "torch", "toy"])
-def test_a_gguf_file_named_by_its_path_is_opened_by_llama_cpp_or_as_asked(tmp_path, cached, kind):
-    engine = open_engine(str(tiny(tmp_path / "tiny.gguf")), EngineOptions(engine=kind))
-    assert engine.info.name == (kind or "llamacpp")
-    engine.release()
-
-
-def test_without_torch_the_demo_model_is_llama_cpps_and_without_llama_cpp_all_is_torchs(monkeypatch):
-    find = engines.importlib.util.find_spec
-    absent = "torch"
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == absent else find(name))
-    assert engines._choice("gguf", demo=True) == "llamacpp"
-    absent = "llama_cpp"
-    assert engines._choice("gguf", demo=False) == engines._choice("gguf", demo=True) == "torch"
-
-
-def test_an_engine_that_is_not_installed_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "superpose.engines.llamacpp", None)
-    with pytest.raises(UnsupportedModel, match=r"needs the package .*: install superpose\[llamacpp\]"):
-        open_engine(DEMO, EngineOptions(engine="llamacpp"))
-
-
-def test_whatever_a_library_raises_on_a_file_is_one_sentence(tmp_path, monkeypatch):
-    def load(*given):
-        raise TypeError("a word\nand another")
-
-    monkeypatch.setattr(llamacpp, "load", load)
-    with pytest.raises(UnsupportedModel) as raised:
-        open_engine(str(tiny(tmp_path / "tiny.gguf")), EngineOptions(engine="llamacpp"))
-    assert str(raised.value).endswith("tiny.gguf cannot be loaded: TypeError: a word")
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "reason"),
-    [
-        ("folder", {}, "is not a .gguf file, which is all that the llamacpp engine can read"),
-        ("file", {"device": "cuda"}, "runs on the cpu, not on 'cuda': try --engine torch"),
-        ("file", {"dtype": "float32"}, "computes with the file's own numbers: leave out --dtype"),
-    ],
-)
-def test_words_that_do_not_go_with_it_are_refused(tmp_path, model, options, reason):
-    path = tiny(tmp_path / "tiny.gguf")
-    files = SimpleNamespace(name=model, kind="gguf" if model == "file" else "folder", path=path)
-    with pytest.raises(UnsupportedModel, match=reason):
-        load(files, EngineOptions(**options))
-
-
-def test_it_works_without_torch():
-    """Importing it, which a machine with superpose[llamacpp] alone must be able to."""
-    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import superpose.engines.llamacpp"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-
-
-def test_the_fingerprint_follows_the_weights(tmp_path):
-    before = GgufFile(tiny(tmp_path / "one.gguf")).fingerprint()
-    tensors = weights(len(TOKENS), 2)
-    tensors["blk.1.ffn_down.weight"][0, 0] += 1
-    assert GgufFile(tiny(tmp_path / "two.gguf")).fingerprint() == before
-    assert GgufFile(write(tmp_path / "three.gguf", metadata(blocks=2), tensors)).fingerprint() != before
-
-
-def test_rows_are_those_of_ggufs_own_reader(tmp_path):
-    ids = np.array([5, 0, 5, 200], np.int32)
-    for kind in (Kind.F32, Kind.F16, Kind.Q8_0, Kind.Q4_1):
-        path = write(tmp_path / "tiny.gguf", metadata(), weights(len(TOKENS)), kind)
-        table = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
-        rows = GgufFile(path).rows("token_embd.weight")
-        assert np.array_equal(rows[ids], gguf.quants.dequantize(table.data, table.tensor_type)[ids])
-    assert json.dumps(GgufFile(path).meta["llama.block_count"]) == "1"
-
-
-def test_fewer_lanes_where_each_would_have_too_little_memory(tmp_path, monkeypatch):
-    file = GgufFile(tiny(tmp_path / "tiny.gguf"))
-    lane = llamacpp.longest(file) * llamacpp.cache_bytes(file)  # a tiny model's context is below ROOM
-    for free, lanes in [(None, 16), (10**12, 16), (10 * lane, 5), (lane, 1), (0, 1)]:
-        monkeypatch.setattr(llamacpp, "free_memory", lambda free=free: free)
-        assert llamacpp._affordable(file, 0) == lanes
-
-
-def test_a_file_is_loaded_only_where_its_weights_and_first_lanes_find_memory(tmp_path, cached, monkeypatch):
-    path = tiny(tmp_path / "tiny.gguf")
-    needed = path.stat().st_size + llamacpp.LANES * llamacpp.FIRST * llamacpp.cache_bytes(GgufFile(path))
-    monkeypatch.setattr(llamacpp, "free_memory", lambda: needed - 1)
-    assert opened(path, tmp_path).startswith("tiny.gguf needs about")
-    monkeypatch.setattr(llamacpp, "free_memory", lambda: needed)
-    assert opened(path, tmp_path) == ""
-    monkeypatch.setattr(llamacpp_lanes, "free_memory", lambda: 0)  # taken by another program meanwhile
-    assert opened(path, tmp_path) == "there is not enough memory to load tiny.gguf"
-
-
-def test_a_large_table_is_not_unpacked_for_neighbours_nor_beyond_memory(engine_of, monkeypatch):
-    engine = engine_of()
-    near = engine.nearest(blend(1), 3)
-    monkeypatch.setattr(llamacpp_blend, "_LARGE", 0)
-    engine = engine_of()
-    assert (len(near), engine.nearest(blend(1), 3)) == (3, [])
-    monkeypatch.setattr(llamacpp_blend, "_LARGE", 2**40)
-    monkeypatch.setattr(llamacpp_blend, "free_memory", lambda: 0)
-    with pytest.raises(OutOfMemory):
-        engine.nearest(blend(1), 3)

@@ -35,7 +35,7 @@ def tokens(seed, count):
 
 def mixture(seed):
     random = np.random.default_rng(seed)
-    count = int(random.choice([1, 2, 5, 64, 65]))
+    count = int(random.choice([1, 2, 5, 32, 33]))
     ids, weights = random.choice(250, count, replace=False), random.dirichlet(np.ones(count))
     noise = GaussianNoise(0.1, seed, 1) if seed % 5 == 0 else None
     combine = "max" if seed % 4 == 1 else "slerp" if count == 2 else "sum"
@@ -64,7 +64,7 @@ def told(engine):
 def agree(one, other):
     for (logits, belief), (expected, wanted) in zip(one, other, strict=True):
         assert np.abs(logits - expected).max() < 1e-4
-        assert len(belief.ids) == len(wanted.ids)
+        assert len(belief.ids) == len(set(belief.ids.tolist())) == len(wanted.ids)
         assert np.abs(expected[belief.ids] - expected[wanted.ids]).max() < 1e-5  # else in another order
         assert belief.probs == pytest.approx(wanted.probs, abs=1e-5)
         assert belief.drawn == wanted.drawn
@@ -126,16 +126,32 @@ def test_a_captured_step_mixes_what_it_is_fed(build, engine_of, traced):
         made.prefill(lane, tokens(1, 5), ASKS[0])
         made.prefill(other, tokens(2, 3), ASKS[1])
     engine._model.get_input_embeddings().register_forward_hook(lambda *_: looked_up.append(1))
-    many = Mixture(np.arange(64, dtype=np.int32), np.full(64, 1 / 64))
+    many = Mixture(np.arange(32, dtype=np.int32), np.full(32, 1 / 32))
     few = [Mixture(many.ids[:3], np.array([0.5, 0.75, -0.25])), Mixture.token(9)]
     highest = Mixture(many.ids[7:12], np.full(5, 0.2), "max")
     for fed in (few, [many, highest], few[::-1]):
         beliefs, expected = (made.step(own, fed, ASKS[:2]) for own, made in zip(lanes, (engine, plain), strict=True))
         agree(zip(engine.logits(), beliefs, strict=True), zip(plain.logits(), expected, strict=True))
     assert len(traced) == len(looked_up) == 1
-    wide = Mixture(np.arange(65, dtype=np.int32), np.full(65, 1 / 65))
+    wide = Mixture(np.arange(33, dtype=np.int32), np.full(33, 1 / 33))
     engine.step(lanes[0], [wide, few[0]], ASKS[:2])
     assert len(looked_up) == 2  # before the step
+
+
+def test_a_padded_step_is_made_in_the_models_own_dtype_with_zeros_behind_its_lanes(build, engine_of, monkeypatch):
+    engine = padded(engine_of(build("qwen2").to(torch.bfloat16), context=64))
+    lanes, fed = [engine.open() for _ in range(4)], []
+    for lane in lanes:
+        engine.prefill(lane, tokens(lane, 5), ASKS[0])
+    own = engine._steps._forward
+    monkeypatch.setattr(engine._steps, "_forward", lambda given, *more: fed.append(given.clone()) or own(given, *more))
+    noisy = Mixture(np.arange(3, dtype=np.int32), np.full(3, 1 / 3), noise=GaussianNoise(0.5, 1, 1))
+    engine.step(lanes, [noisy] * 4, ASKS)
+    engine.step(lanes[:3], [Mixture.token(4)] * 3, ASKS[:3])
+    engine.step(lanes, [Mixture.token(4)] * 4, ASKS)
+    engine.step(lanes[:3], [noisy] * 3, ASKS[:3])
+    assert [given.dtype for given in fed] == [torch.bfloat16] * 4
+    assert [[bool(row.any()) for row in given] for given in fed] == [[True] * 4, [True] * 3 + [False]] * 2
 
 
 def test_a_full_lane_that_waits_is_not_harmed(build, engine_of):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -17,9 +16,10 @@ from superpose.engines.blend import FLAT
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
-FEW = 64  # candidates that a padded step blends itself
+FEW = 32  # candidates that a padded step blends itself
 _BYTES = 64 << 20  # of embeddings in memory while blending
 _ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
+_cuda: Any = torch.cuda  # its streams and events are not typed
 _SHARE = 8  # of the vocabulary, from one part in so many on, a sum is large; see docs/speed.md
 
 
@@ -28,6 +28,7 @@ class Kept(NamedTuple):
 
     inputs: list[Mixture]
     mixed: Tensor  # [n, width] float32
+    ready: Any  # event of a GPU after which they are there
 
 
 class Blender:
@@ -48,8 +49,8 @@ class Blender:
         ends = self._spans[0], self._spans[-1]
         apart = bool(np.isfinite(norms).all()) and all(self._apart(span) for span in ends)
         self._large = max(CANDIDATES, vocab // _SHARE) if apart else vocab
-        self._kept = Kept([], torch.empty(0))
-        self._aside: Any = None  # stream of a GPU
+        self._kept = Kept([], torch.zeros(0, self.width, device=device), None)
+        self._beside: Any = None  # stream of a GPU
 
     @torch.inference_mode()
     def scale(self, table: Tensor) -> float:
@@ -79,8 +80,12 @@ class Blender:
         places = {id(mixture): at for at, mixture in enumerate(kept)}
         if all(id(mixture) in places for mixture in inputs):
             return self._kept.mixed[torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
-        self._kept = Kept(list(inputs), self._mixed(inputs))
-        return self._kept.mixed
+        mixed, ready = self._mixed(inputs), None
+        if self._device.type == "cuda":
+            ready = _cuda.Event()
+            ready.record(_cuda.current_stream(self._device))
+        self._kept = Kept(list(inputs), mixed, ready)
+        return mixed
 
     def fed(self, inputs: Sequence[Mixture]) -> Tensor:
         """The same as the model takes them, in the dtype of its embeddings: the one cast."""
@@ -90,19 +95,26 @@ class Blender:
         """Length of each blend over the mean length of a token's embedding, [n] float32."""
         if not inputs:
             return np.zeros(0, np.float32)
-        with self._beside():  # and what another stream made is not kept
-            mixed = self._mixed(inputs) if self._device.type == "cuda" else self.mixtures(inputs)
-            ratios: FloatArray = (mixed.norm(dim=-1) / self._mean_norm).cpu().numpy()
+        lengths = self._lengths_beside(inputs) if self._device.type == "cuda" else self.mixtures(inputs).norm(dim=-1)
+        ratios: FloatArray = (lengths / self._mean_norm).cpu().numpy()
         return ratios
 
-    def _beside(self) -> AbstractContextManager[object]:
-        """On a GPU a stream of its own, so that nothing waits for the step that is being made."""
-        if self._device.type != "cuda":
-            return nullcontext()
-        cuda: Any = torch.cuda  # its streams are not typed
-        self._aside = self._aside or cuda.Stream(self._device)
-        beside: AbstractContextManager[object] = cuda.stream(self._aside)
-        return beside
+    def _lengths_beside(self, inputs: Sequence[Mixture]) -> Tensor:
+        """Lengths [n] on the host, not waiting for the step that a GPU makes: in a stream of its own.
+
+        Of another priority than the streams that graphs are captured in, for there are few of each, and two that are
+        one share the memory of products. What is not kept is blended anew, for the step has done that inside.
+        """
+        self._beside = self._beside or _cuda.Stream(self._device, priority=-1)
+        kept = {id(mixture): at for at, mixture in enumerate(self._kept.inputs)}
+        others = [mixture for mixture in inputs if id(mixture) not in kept]
+        places = kept | {id(mixture): len(kept) + at for at, mixture in enumerate(others)}
+        with _cuda.stream(self._beside):
+            if self._kept.ready is not None:
+                self._beside.wait_event(self._kept.ready)
+            mixed = torch.cat([self._kept.mixed, self._mixed(others)]) if others else self._kept.mixed
+            lengths: Tensor = mixed.norm(dim=-1).cpu()
+        return lengths[[places[id(mixture)] for mixture in inputs]]
 
     def _mixed(self, inputs: Sequence[Mixture]) -> Tensor:
         groups: dict[tuple[str, int], list[int]] = {}
@@ -163,8 +175,8 @@ class Blender:
 
     def _blend(self, inputs: Sequence[Mixture], combine: str, size: int) -> Tensor:
         """[m, width] of mixtures padded to `size` candidates."""
-        sent = torch.from_numpy(candidates(inputs, size)).to(self._device)
-        tokens, shares = sent[:, 0], sent[:, 1].view(torch.float32)[..., None]
+        sent = torch.from_numpy(candidates(inputs, size)).to(self._device).transpose(0, 1).contiguous()
+        tokens, shares = sent[0], sent[1].view(torch.float32)[..., None]
         found: list[Tensor] = []  # of each chunk of candidates
         for at in range(0, size, CANDIDATES):
             part = self._embedding(tokens[:, at : at + CANDIDATES]).float()  # [m, a power of two, width]

@@ -231,7 +231,8 @@ class Graphs:
                 function(held)
         current.wait_stream(aside)
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        # In this stream: torch's own for captures is of the device that was captured on first.
+        with cuda.graph(graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"):
             seen = function(held)
         self._pool = self._pool or graph.pool()
         self._made[shape] = graph, seen
