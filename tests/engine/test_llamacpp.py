@@ -488,7 +488,7 @@ def test_embeddings_that_llama_cpp_does_not_take_for_its_tokens_are_refused(tmp_
         ({"tokenizer.ggml.model": "none"}, "it has no tokenizer"),
         ({"llama.attention.causal": False}, "also looks ahead"),
         ({"split.count": 3}, "merge them with llama-gguf-split first"),
-        ({"tokenizer.chat_template": "{% if"}, "chat template of tiny.gguf cannot be read"),
+        ({"tokenizer.chat_template": "{% if"}, "chat template of this model cannot be read"),
         ({"tokenizer.chat_template": 7}, "no chat template"),
         ({"tokenizer.chat_template": [7, 8]}, "no chat template"),
         ({"llama.embedding_scale": "x" * 10**5}, "its embedding_scale cannot be 'xxx.{0,80}$"),

@@ -213,6 +213,8 @@ def test_a_template_that_rewrites_messages_takes_no_control_tokens():
 def test_a_template_that_fails_is_told_in_a_sentence():
     with pytest.raises(ValueError, match="refuses the message"):
         HubTokenizer(hub(byte_level(), BROKEN)).chat("", "x")
+    with pytest.raises(ValueError, match="it computes 9"):  # and does not freeze the process
+        HubTokenizer(hub(byte_level(), "{{ 9**(9**9) }}")).chat("", "x")
 
 
 # Texts
@@ -318,6 +320,9 @@ def test_truncation_in_the_file_cuts_nothing(tmp_path):
 def test_a_folder_without_a_chat_template_is_refused(tmp_path):
     hub(byte_level(), None).save_pretrained(tmp_path)
     with pytest.raises(UnsupportedModel, match="no chat template: choose an instruct or chat model"):
+        load_tokenizer(tmp_path)
+    hub(byte_level(), "{% if %}").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="chat template of this model cannot be read"):
         load_tokenizer(tmp_path)
 
 

@@ -35,7 +35,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 SHARED: dict[str, list[str]] = {
     "strategies": ["parts", "families"],
-    "engines": ["blend", "chat", "checked", "host", "pace", "readout", "trial"],
+    "engines": ["blend", "chat", "checked", "host", "pace", "readout", "template", "trial"],
 }  # what all files of these folders may import
 
 HOMES = {
@@ -45,6 +45,7 @@ HOMES = {
     "safetensors": ["engines/torch_engine*"],
     "gguf": ["engines/torch_engine*", "engines/llamacpp*"],
     "llama_cpp": ["engines/llamacpp*"],
+    "jinja2": ["engines/template.py"],
     "huggingface_hub": ["models.py"],
     "sqlite3": ["store*.py"],
     "fastapi": ["server/*"],
@@ -55,7 +56,7 @@ HOMES = {
 PROJECT = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
 BASE = {re.split("[<>=]", line)[0] for line in PROJECT["dependencies"]}
 THEIRS = {"pydantic_core", "starlette", "typing_extensions"}  # always come with those
-EXTRA = {"jinja2", "tqdm"}  # of superpose[torch]; only where a library of HOMES is at home
+EXTRA = {"tqdm"}  # of superpose[torch]; only where a library of HOMES is at home
 
 
 def files() -> list[Path]:

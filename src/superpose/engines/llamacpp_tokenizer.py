@@ -7,13 +7,12 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-import jinja2
 import llama_cpp
 
-from superpose.engine import Prompt, UnsupportedModel
+from superpose.engine import Prompt
 from superpose.engines.chat import ChatTemplate, checked, rewritten
 from superpose.engines.llamacpp_library import Model
-from superpose.engines.llamacpp_template import Renderer
+from superpose.engines.template import Renderer
 
 _SPECIAL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 _SPACES = " \t\n\v\f\r"  # that some control tokens take up beside them
@@ -36,10 +35,7 @@ class LlamaTokenizer:
         self._unknown = next((i for i, kind in self._controls.items() if kind & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN), -1)
         self._pieces: dict[int, bytes] = {}
         special = {f"{kind}_token": self._name(kind) for kind in ("bos", "eos", "pad")}
-        try:
-            self._template = ChatTemplate(Renderer(template, special))
-        except jinja2.TemplateError as error:
-            raise UnsupportedModel(f"the chat template of {path.name} cannot be read: {error}") from error
+        self._template = ChatTemplate(Renderer(template, special))
 
     @cached_property
     def eog_ids(self) -> frozenset[int]:

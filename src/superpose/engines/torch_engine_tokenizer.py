@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 
 from superpose.engine import Prompt, UnsupportedModel
 from superpose.engines.chat import ChatTemplate, checked, rewritten
+from superpose.engines.template import Renderer
 
 # Control tokens that end a text, whatever a model's files say of them: llama.cpp's list.
 _NAMES = """<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|>
@@ -33,7 +34,7 @@ class HubTokenizer:
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub  # not what tokenises: that is shared state, which calls of it change
-        self._template = ChatTemplate(partial(hub.apply_chat_template, tokenize=False, add_generation_prompt=True))
+        self._template = ChatTemplate(Renderer(hub.get_chat_template(), hub.special_tokens_map))
         self._state: str = hub.backend_tokenizer.to_str()
         self._whole = self._copy()
         self._plain = self._copy()

@@ -1,8 +1,9 @@
-"""Chat templates of .gguf files: programs of strangers, run in a sandbox as transformers runs them."""
+"""Chat templates: programs of strangers, run in a sandbox as transformers runs them, with narrower walls."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from superpose.engine import UnsupportedModel
 from superpose.problems import clip
 
 _LONGEST = 1 << 20  # what a template may make of a text by repeating it
@@ -21,14 +23,18 @@ _LONGEST = 1 << 20  # what a template may make of a text by repeating it
 class Renderer:
     """Text of messages by a template, with the words that templates of the model hub expect.
 
-    Raises jinja2.TemplateError for a template that cannot be read.
+    Raises UnsupportedModel for a template that cannot be read.
     """
 
-    def __init__(self, template: str, special: dict[str, str]) -> None:
+    def __init__(self, template: str, special: Mapping[str, Any]) -> None:
         world = _World(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         world.filters["tojson"] = _to_json
         world.globals |= {"raise_exception": _refuse, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
-        self._template, self._special = world.from_string(template), special
+        try:
+            self._template = world.from_string(template)
+        except jinja2.TemplateError as error:
+            raise UnsupportedModel(f"the chat template of this model cannot be read: {error}") from error
+        self._special = special
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
         """The text, with what begins the answer at its end. Raises whatever the template does."""
