@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from superpose.engines import torch_engine_blend
-from superpose.engines.torch_engine_blend import FEW, Blender, are_few, candidates
+from superpose.engines.torch_engine_blend import MIXED, Blender, are_few, candidates
 from superpose.types import GaussianNoise, Mixture
 
 VOCAB, WIDTH = 5000, 24
@@ -136,12 +136,12 @@ def test_rows_without_a_direction_are_near_to_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_mixes_few_candidates_to_the_same_bits(module, dtype):
     blend, _ = blender(module, dtype)
-    inputs = [mixture(count, count, combine=combine) for count in (1, 2, 3, 17, FEW) for combine in ("sum", "max")]
+    inputs = [mixture(count, count, combine=combine) for count in (1, 2, 3, 17, MIXED) for combine in ("sum", "max")]
     highest = torch.tensor([[m.combine == "max"] for m in inputs])
-    given = torch.from_numpy(candidates(inputs, FEW))
+    given = torch.from_numpy(candidates(inputs, MIXED))
     assert all(map(are_few, inputs))
     assert bits(blend.blend_few(given, highest)) == bits(blend.mixtures(inputs))
-    others = [mixture(1, FEW + 1), mixture(1, 2, combine="slerp"), mixture(1, 3, rescale=0.5)]
+    others = [mixture(1, MIXED + 1), mixture(1, 2, combine="slerp"), mixture(1, 3, rescale=0.5)]
     assert not any(map(are_few, [*others, mixture(1, 3, noise=GaussianNoise(0.1, 1, 1))]))
 
 

@@ -16,7 +16,7 @@ from superpose.engines.blend import FLAT
 from superpose.types import FloatArray, IntArray, Mixture
 
 CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on it
-FEW = 32  # candidates that a padded step blends itself
+MIXED = 32  # candidates that a padded step blends itself
 _BYTES = 64 << 20  # of embeddings in memory while blending
 _ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
 _cuda: Any = torch.cuda  # its streams and events are not typed
@@ -190,11 +190,11 @@ class Blender:
         return found[0]
 
     def blend_few(self, given: Tensor, highest: Tensor) -> Tensor:
-        """Blends [n, width] float32 of `candidates` [n, 2, FEW], or, in rows that are `highest` [n, 1], their maxima.
+        """Blends [n, width] float32 of `candidates` [n, 2, MIXED], or, in rows that are `highest` [n, 1], their maxima.
 
         Tensors only; the bits of a sum are those of `mixtures`, whose padding only adds zeros.
         """
-        found = self._embedding(given[:, 0]).float()  # [n, FEW, width]
+        found = self._embedding(given[:, 0]).float()  # [n, MIXED, width]
         added = _added(found * given[:, 1].view(torch.float32)[..., None])
         return torch.where(highest, found.amax(1), added)
 
@@ -236,7 +236,7 @@ class Blender:
 def are_few(mixture: Mixture) -> bool:
     """Whether `blend_few` blends it."""
     whole = mixture.rescale is None and mixture.noise is None and mixture.combine != "slerp"
-    return whole and len(mixture.ids) <= FEW
+    return whole and len(mixture.ids) <= MIXED
 
 
 def candidates(inputs: Sequence[Mixture], size: int) -> IntArray:

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from superpose.engine import Readout
 from superpose.engines.readout import FEW, Float64Array
-from superpose.engines.torch_engine_blend import FEW as FEW_FED
-from superpose.engines.torch_engine_blend import Blender, are_few, candidates
+from superpose.engines.torch_engine_blend import MIXED, Blender, are_few, candidates
 from superpose.engines.torch_engine_cache import Slots
 from superpose.engines.torch_engine_fused import Fused
 from superpose.engines.torch_engine_memory import ran_out
@@ -36,8 +35,8 @@ class Held(NamedTuple):
     """What a padded step takes, at fixed addresses."""
 
     fed: Tensor  # [n, width] in the model's dtype, of rows that are blended beforehand
-    told: Tensor  # [n, 5 + FEW] float64: the column that is written, u, temperature, whether a row is to be greedy,
-    # how it is blended, and in the place of the others its candidates, [2, FEW] int32
+    told: Tensor  # [n, 5 + MIXED] float64: the column that is written, u, temperature, whether a row is to be greedy,
+    # how it is blended, and in the place of the others its candidates, [2, MIXED] int32
 
 
 class Told(NamedTuple):
@@ -45,7 +44,7 @@ class Told(NamedTuple):
 
     sent: Tensor  # what is copied
     numbers: Float64Array  # [n, 5], a view
-    candidates: IntArray  # [n, 2, FEW], a view
+    candidates: IntArray  # [n, 2, MIXED], a view
 
 
 class Seen(NamedTuple):
@@ -119,7 +118,7 @@ class Steps:
     def compute(self, held: Held) -> Seen:
         """The padded step that was planned, of tensors only, with a shortlist: its length is not to be awaited."""
         column, u, temperature, cold, way = held.told[:, :_ASKED].chunk(_ASKED, 1)  # [n, 1] each
-        given = held.told[:, _ASKED:].view(torch.int32).view(-1, 2, FEW_FED)
+        given = held.told[:, _ASKED:].view(torch.int32).view(-1, 2, MIXED)
         blended = self._blender.blend_few(given, way == _MAX).to(held.fed.dtype)
         fed = torch.where(way == _APART, held.fed, blended)
         asked = Asked(u, temperature.float(), cold > 0)
@@ -160,7 +159,7 @@ class Steps:
         told.numbers[:, 1:4] = Asked.table([*asks, *[Readout()] * (size - n)])
         told.numbers[:, 4] = [_MAX if mixture.combine == "max" else _SUM for mixture in inputs] + [_APART] * (size - n)
         told.numbers[apart, 4] = _APART
-        told.candidates[:n] = candidates(inputs, FEW_FED)
+        told.candidates[:n] = candidates(inputs, MIXED)
         held.told.copy_(told.sent, non_blocking=True)  # the last step was awaited: nobody reads what was told then
         held.fed[n:].zero_()
         if apart:
@@ -168,9 +167,9 @@ class Steps:
         return held
 
     def _hold(self, size: int) -> tuple[Held, Told]:
-        sent = torch.zeros(size, _ASKED + FEW_FED, dtype=torch.float64, pin_memory=self._device.type == "cuda")
+        sent = torch.zeros(size, _ASKED + MIXED, dtype=torch.float64, pin_memory=self._device.type == "cuda")
         table = sent.numpy()
-        told = Told(sent, table[:, :_ASKED], table[:, _ASKED:].view(np.int32).reshape(size, 2, FEW_FED))
+        told = Told(sent, table[:, :_ASKED], table[:, _ASKED:].view(np.int32).reshape(size, 2, MIXED))
         fed = torch.zeros(size, self._blender.width, dtype=self._blender.dtype, device=self._device)
         return Held(fed, sent.to(self._device)), told
 
