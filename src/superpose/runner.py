@@ -14,27 +14,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from superpose.decoding import Advance, Decoder
-from superpose.engine import Engine, EngineError, OutOfMemory, Readout
-from superpose.events import Event, State
+from superpose.decoding import Advance
+from superpose.engine import Engine, EngineError, OutOfMemory
+from superpose.events import Event
 from superpose.live import Live
 from superpose.planning import Plan, StrategyFailed, branch, plan, repetition, setting
 from superpose.problems import BadInput, clip
 from superpose.questions import Measure, Questions
+from superpose.reading import Reader
 from superpose.recorded import Recorded, feed
-from superpose.replay import belief_of, copies, cut, difference, report
+from superpose.replay import copies, cut
 from superpose.spec import RunSpec
 from superpose.store import Store
 from superpose.store_events import UnknownRun
 from superpose.texts import TokenTexts
-from superpose.types import Distribution, Mixture
+from superpose.types import Mixture
 
 PACE = 0.1  # share of a new step in the pace
 HOLD_S = 300.0  # for which a paused run keeps its lane, unless another run needs it
-FIRST = 4  # of so many chunks one is of the run that was let in first
 STOPPED = "superpose was stopped while this run was live; what it had is kept"
 log = logging.getLogger("superpose")
 
@@ -61,7 +60,7 @@ class Runner:
         self._queue: deque[Live] = deque()
         self._live: list[Live] = []
         self._questions = Questions(engine, self._wake)
-        self._chunks = 0  # that were read
+        self._reader = Reader(engine, store, self._texts, self._live)
         self._closing = False
         self._door = threading.Lock()  # a run comes in whole or not at all
         self.pace = 0.0  # seconds that a step takes of late; 0 before the first one
@@ -201,11 +200,7 @@ class Runner:
         self._admit()
         active = [live for live in self._live if live.active]
         if unread := [live for live in active if not live.loaded]:
-            self._chunks += 1
-            # The least unread first: a short prompt does not wait for a long one, nor a long one for ever.
-            first = self._chunks % FIRST == 0
-            reading = unread[0] if first else min(unread, key=lambda live: live.ahead)
-            self._guard([reading], lambda lives: self._read(*lives))
+            self._guard([self._reader.choose(unread)], lambda lives: self._reader.read(*lives))
         self._step([live for live in active if live.loaded and live.lane is not None])
 
     def _settle(self) -> None:
@@ -321,85 +316,6 @@ class Runner:
         live.awake()
         return {"type": "run_resumed", "status": "running" if live.started else "queued"}
 
-    def _read(self, live: Live) -> None:
-        """Feeds one chunk of the prompt or of a record; the last one gives the belief to go on with."""
-        decoder = self._prepare(live)
-        if live.read == 0:
-            self._share(live)
-        assert live.lane is not None
-        inputs = live.unread(self.engine.info.chunk)
-        past = live.work.past if live.belief is None else None
-        checked = past.following if past is not None else None
-        ask = decoder.ask()
-        temperature = ask.temperature if past is None or checked is None else past.temperature
-        belief = self.engine.prefill(live.lane, inputs, ask._replace(temperature=temperature))
-        live.read += len(inputs)
-        if not live.loaded:
-            return
-        batch = [(live.run, event) for event in live.loads()]
-        if live.belief is not None:  # the lane was given up in a pause; what it believed is known
-            batch.append((live.run, self._replayed(live, difference(belief, live.belief), "kept")))
-            live.awake()
-        else:
-            if not live.recorded:
-                self._tell_twins(live)
-            if past is not None:
-                error = None if checked is None else difference(belief, belief_of(checked))
-                batch.append((live.run, self._replayed(live, error, decoder.state)))
-            if temperature != ask.temperature:
-                belief = self._anew(live)
-            live.believes(belief)
-        self.store.append(batch)
-
-    def _prepare(self, live: Live) -> Decoder:
-        if live.decoder is None:
-            live.decoder = Decoder(live.work, self.engine.info, self.engine.tokenizer, self._texts)
-        return live.decoder
-
-    def _share(self, live: Live) -> None:
-        """Begins with what another lane holds of the same prompt, where it is the very numbers that reading gives."""
-        others = [other for other in self._live if other is not live]
-        shared = [live.shares(other, self.engine.info.chunk) for other in others]
-        if max(shared, default=0):
-            source = others[shared.index(max(shared))]
-            self._fork(live, source, max(shared))
-
-    def _tell_twins(self, live: Live) -> None:
-        """Lets runs that wait to read the very prompt that was read just now have read it too."""
-        found: list[tuple[Live, Readout]] = []
-        for other in self._live:
-            if other is not live and other.active and other.is_twin(live):
-                with suppress(StrategyFailed):  # it fails when its turn comes
-                    found.append((other, self._prepare(other).ask()))
-        batch: list[tuple[str, Event]] = []
-        with suppress(OutOfMemory):  # they read it themselves
-            beliefs = self.engine.beliefs([ask for _, ask in found]) if found else []
-            for (twin, _), belief in zip(found, beliefs, strict=True):
-                if self._fork(twin, live, live.read):
-                    twin.believes(belief)
-                    batch += [(twin.run, event) for event in twin.loads()]
-        if batch:
-            self.store.append(batch)
-
-    def _fork(self, live: Live, source: Live, upto: int) -> bool:
-        """Whether the run's lane is now one that holds the first inputs of another's."""
-        assert live.lane is not None and source.lane is not None
-        self.engine.close(live.lane)
-        try:
-            live.lane, live.read = self.engine.fork(source.lane, upto), upto
-        except EngineError:  # no memory, say: then it reads them itself
-            live.lane = self.engine.open()
-        return live.read > 0
-
-    def _replayed(self, live: Live, error: float | None, state: State) -> Event:
-        return {"type": "replayed", **report(len(live.recorded), error, state, partial=live.recorded.partial)}
-
-    def _anew(self, live: Live) -> Distribution:
-        """The belief at the lane's end as the decoder asks for it now."""
-        assert live.decoder is not None and live.lane is not None
-        self.engine.rollback(live.lane, self.engine.length(live.lane) - 1)
-        return self.engine.step([live.lane], [live.fed], [live.decoder.ask()])[0]
-
     def _step(self, ready: list[Live]) -> None:
         """Decides for every lane, feeds all mixtures in one pass, meanwhile writes the events in one transaction."""
         batch: list[tuple[str, Event]] = []
@@ -450,7 +366,7 @@ class Runner:
         assert live.decoder is not None and live.belief is not None
         move = live.decoder.advance(live.belief)
         if move.then == "again":
-            live.belief = self._anew(live)
+            live.belief = self._reader.anew(live)
             again = live.decoder.advance(live.belief)
             move = again._replace(events=[*move.events, *again.events])
         if move.mixture is not None:

@@ -25,6 +25,7 @@ LEVELS = [
     ["decoding", "store"],
     ["recorded"],
     ["live", "questions", "exports"],
+    ["reading"],
     ["runner"],
     ["evaluation"],
     ["server"],

@@ -9,7 +9,8 @@ import pytest
 from superpose.engine import OutOfMemory
 from superpose.engines.toy import ToyEngine
 from superpose.problems import BadInput
-from superpose.runner import FIRST, Runner
+from superpose.reading import FIRST
+from superpose.runner import Runner
 from superpose.spec import make_spec
 from superpose.store import Store
 
