@@ -74,7 +74,7 @@ class Memory(NamedTuple):
     """Bytes that an engine holds."""
 
     weights: int
-    cache: int  # keys and values of the open lanes
+    cache: int  # what is held for keys and values of lanes
 
 
 class Near(NamedTuple):

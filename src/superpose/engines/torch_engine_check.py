@@ -91,7 +91,9 @@ class TorchTrial(Trial):
         given = model.config._attn_implementation
         model.set_attn_implementation("eager")
         try:
-            super().__init__(name, vocab, model.dtype == torch.float32, partial(_forward, model))
+            exact = model.dtype == torch.float32
+            narrow = "" if exact else str(model.dtype).removeprefix("torch.")
+            super().__init__(name, vocab, exact, partial(_forward, model), narrow)
         except (EngineError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # models fail in their own ways; all of them mean the same here
