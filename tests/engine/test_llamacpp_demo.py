@@ -62,7 +62,7 @@ def test_ids_are_llama_cpps_own(tokenizer):
 
 @pytest.mark.parametrize("system", ["", "Be brief.", "<|im_start|>x"])
 @pytest.mark.parametrize("user", [*PROMPTS, *TYPED])
-def test_chats_are_those_of_transformers_tokenizer(tokenizer, hub, system, user):
+def test_chats_are_those_of_the_hub_tokenizer(tokenizer, hub, system, user):
     assert tokenizer.chat(system, user) == hub.chat(system, user)
 
 

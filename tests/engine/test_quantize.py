@@ -132,16 +132,26 @@ def test_the_word_on_the_command_line_reaches_the_loaded_engine(tmp_path, monkey
     assert json.loads(capsys.readouterr().out)["engine"]["dtype"] == f"bfloat16, {kind} weights"
 
 
+PROMPTS = [
+    "What is 25 + 17? Explain how you add them.",
+    "Why is the sky blue?",
+    "Write a haiku about the sea.",
+    "Name three planets and one fact about each.",
+]
+
+
 def demo_beliefs(options, fed=None):
-    """What the demo model is fed, its own beliefs or `fed`, and its log-probabilities [48, vocab] of a run."""
+    """What the demo model is fed, its own beliefs or `fed`, and its log-probabilities [4 * 48, vocab] of four runs."""
     engine = open_engine("smollm2-135m", options)
-    lane, given, beliefs = engine.open(), [], []
-    prompt = engine.tokenizer.chat("", "What is 25 + 17? Explain how you add them.").token_ids
-    told = engine.prefill(lane, np.array(prompt, np.int32), ASK)
-    for step in range(48):
-        given.append(fed[step] if fed else Mixture(told.ids[:5], told.probs[:5] / told.probs[:5].sum()))
-        told = engine.step([lane], [given[-1]], [ASK])[0]
-        beliefs.append(torch.from_numpy(engine.logits()[0]).double().log_softmax(-1).numpy())
+    given, beliefs = [], []
+    for prompt in PROMPTS:
+        lane, ids = engine.open(), engine.tokenizer.chat("", prompt).token_ids
+        told = engine.prefill(lane, np.array(ids, np.int32), ASK)
+        for _ in range(48):
+            given.append(fed[len(given)] if fed else Mixture(told.ids[:5], told.probs[:5] / told.probs[:5].sum()))
+            told = engine.step([lane], [given[-1]], [ASK])[0]
+            beliefs.append(torch.from_numpy(engine.logits()[0]).double().log_softmax(-1).numpy())
+        engine.close(lane)
     engine.release()
     return given, np.array(beliefs)
 
@@ -151,10 +161,17 @@ def exact():
     return demo_beliefs(EngineOptions(engine="torch"))
 
 
-def test_beliefs_of_the_demo_model_move_as_little_as_documented(exact, kind):
-    """KL and the likeliest tokens of a run with fewer bits against one in float32, over the same mixtures."""
+# What docs/speed.md says, with room for other processors.
+LOST = {"bfloat16": (0.002, 0.92), "int8": (0.013, 0.9), "int4": (0.005, 0.95)}
+
+
+@pytest.mark.parametrize("weights", LOST)
+def test_beliefs_of_the_demo_model_move_as_little_as_documented(exact, weights):
+    """KL and the likeliest tokens of runs with fewer bits against those in float32, over the same mixtures."""
     fed, whole = exact
-    _, few = demo_beliefs(EngineOptions(engine="torch", quantize=kind), fed)
+    narrow = {"dtype": weights} if weights == "bfloat16" else {"quantize": weights}
+    _, few = demo_beliefs(EngineOptions(engine="torch", **narrow), fed)
     kl = (np.exp(whole) * (whole - few)).sum(-1)
-    assert 0 < kl.mean() < 0.012
-    assert (whole.argmax(-1) == few.argmax(-1)).mean() >= 0.8
+    most, same = LOST[weights]
+    assert 0 < kl.mean() < most
+    assert (whole.argmax(-1) == few.argmax(-1)).mean() >= same

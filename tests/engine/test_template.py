@@ -1,4 +1,4 @@
-"""Chat templates of strangers: they mean what they mean to transformers, and neither reach nor freeze this process."""
+"""Chat templates of strangers: what they mean to transformers, within walls, and no endless product or power."""
 
 import pytest
 

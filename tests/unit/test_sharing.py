@@ -245,3 +245,22 @@ def test_a_twin_has_read_its_prompt_even_if_the_one_it_was_read_with_fails(lab):
         assert wait(store, twin)["timing"]["prefill_s"] > 0
     finally:
         runner.close()
+
+
+def test_a_fork_is_no_twin_of_a_run_with_its_prompt(lab):
+    spec = {"user": "the very same", "T_e": 6, "T_total": 12, "seed": 2, "temperature": 0.7}
+    found = []
+    for beside in ([], [{**spec, "seed": 3}]):
+        engine, runner, store = lab()
+        engine.go.set()
+        parent = runner.submit(make_spec(spec))
+        wait(store, parent)
+        engine.go.clear()
+        others = [runner.submit(make_spec(other)) for other in beside]
+        fork = runner.submit(make_spec({**spec, "seed": 5, "fork": {"run": parent, "step": 4}}))
+        engine.go.set()
+        found.append(wait(store, fork))
+        assert [wait(store, other)["status"] for other in others] == ["finished"] * len(others)
+    without, beside = found
+    assert steps(without) == steps(beside)
+    assert without["replay"] == beside["replay"] and beside["replay"]["steps"] == 4
