@@ -231,6 +231,17 @@ def test_the_page_of_a_run_has_its_settings_and_keeps_a_draft(lab: Lab) -> None:
     expect(prompt).to_have_value("my own draft")
 
 
+def test_a_form_that_was_run_is_offered_the_settings_of_another_run_of_its_prompt(lab: Lab) -> None:
+    lab.open("/").start(T_e=4, T_total=8)
+    own = lab.done()
+    other = created(lab, {"user": own["spec"]["user"], "T_e": 3, "T_total": 6, "seed": 5})
+    lab.open(f"/run/{own['id']}").done()
+    expect(lab.page.get_by_text("This run was asked")).to_have_count(0)  # the form would start it again
+    lab.open(f"/run/{other['id']}").done()
+    lab.page.get_by_role("button", name="Use this run’s settings").click()
+    expect(lab.page.get_by_label("T_e", exact=True)).to_have_value("3")
+
+
 @pytest.mark.parametrize(
     ("fragment", "sentence"),
     [

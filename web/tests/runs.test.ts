@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Spec } from '../src/core/events.ts';
 import {
-  ALL, batches, clicked, compareHref, exportPath, firstLine, freshen, isFiltered, MOST, pagePath, parseQuery, type Query,
+  ALL, batches, clicked, compareHref, exportPath, firstLine, freshen, isFiltered, MOST, oneLine, pagePath, parseQuery, type Query,
   type RunRow, runsHref, sortedBy,
 } from '../src/core/runs.ts';
 import { events } from './fixtures.ts';
@@ -124,5 +124,6 @@ describe('small things', () => {
   it('finds the line that says something', () => {
     expect(firstLine('\n\n The sum is 42.\nMore')).toBe('The sum is 42.');
     expect(firstLine('')).toBe('');
+    expect(oneLine('\n\n The sum \n\n is 42.\nMore\n')).toBe('The sum ↵ is 42. ↵ More');
   });
 });

@@ -52,8 +52,8 @@ export class Timeline extends Chart {
       pen.fillStyle = inks.band;
       const [left, width] = [this.x(run.from - 0.5), (run.to - run.from) * this.pitch];
       pen.fillRect(left, TOP - 4, width, this.floor - TOP + 4);
-      pen.fillStyle = inks.mixture;
-      pen.fillRect(left, TOP - 5, width, 1.5); // seen where the band's tint is not
+      pen.fillStyle = inks.line; // seen where the band's tint is not, and no curve
+      pen.fillRect(left, TOP - 5, width, 1.5);
     }
     pen.restore();
     this.scale(pen, inks);

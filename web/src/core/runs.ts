@@ -113,6 +113,11 @@ export function firstLine(text: string): string {
   return text.trim().split('\n', 1)[0] ?? '';
 }
 
+/** All of its lines in one. */
+export function oneLine(text: string): string {
+  return text.trim().replace(/\s*\n\s*/g, ' ↵ ');
+}
+
 export const COMPARED = { least: 2, most: 4 };
 
 export function compareHref(ids: readonly string[]): string {

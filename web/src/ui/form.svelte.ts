@@ -1,6 +1,6 @@
 /** The form: the draft of the next run, its checks, what the server said to it. */
 
-import { bodyOf, checkDraft, choose, chooseFresh, type Draft, draftOf, newDraft, parseDraft } from '../core/draft.ts';
+import { bodyOf, checkDraft, choose, chooseFresh, type Draft, draftOf, newDraft, parseDraft, startsAgain } from '../core/draft.ts';
 import type { Spec, StrategyInfo } from '../core/events.ts';
 import { type Field, fieldsOf } from '../core/form.ts';
 import { FIRST } from '../core/presets.ts';
@@ -64,11 +64,10 @@ class Form {
 
   /** Meets the run that the address named: its settings fill a form that is nobody's, and are offered beside a draft. */
   meet(spec: Spec): void {
-    const { user, system } = this.draft;
     if (this.given !== null && JSON.stringify(this.draft) === this.given) {
       this.use(draftOf(spec), 'the run of this page');
       this.given = JSON.stringify(this.draft);
-    } else if (user !== spec.user || system !== spec.system) this.linked = spec;
+    } else if (!this.strategy || !startsAgain(this.draft, spec, this.strategy)) this.linked = spec;
   }
 
   /** Puts a draft on the form; what was there can be brought back. */
