@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_whole_runs_are_measured_against_generate():
         assert 0 < row["overhead"] < 1 and isinstance(row["vs_generate"], float)  # of so few steps it may be anything
         one = found["lanes"]["1"]["tokens_per_second"]
         assert row["tokens_per_second"] == pytest.approx(one * row["vs_one_lane"], rel=0.01), lanes
+        read = 4 * 134515008 * row["tokens_per_second"] / int(lanes) / 1e9  # of float32
+        assert row["bandwidth"] == pytest.approx(read / told["read_gigabytes_per_second"], rel=0.02)
+
+
+def test_what_is_not_the_engines_counts_as_overhead(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    timed = import_module("decode").Timed(None)
+    # A prefill, then four steps of two lanes, each begun 10 ms after the one before and 9 ms inside the engine.
+    timed.steps = [(0.0, 0.0, 0), *((0.01 * (1 + step), 0.009, 2) for step in range(4)), (0.9, 0.5, 1)]
+    assert timed.rate(2) == pytest.approx((200, 0.1))
 
 
 @pytest.mark.skipif(find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")

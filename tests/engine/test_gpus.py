@@ -54,6 +54,25 @@ def test_a_model_is_spread_only_if_it_must_be(load):
     assert load(4, 0.4 * SIZE, "auto") == "auto"
 
 
+def test_a_gpu_has_bfloat16_unless_another_is_asked_for(folder, monkeypatch):
+    given = []
+
+    def from_pretrained(*_, **options):
+        given.append(options["dtype"])
+        raise OSError("there is no GPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device=None, **options: zeros(*size, **options))
+    monkeypatch.setattr(torch_engine_load, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(torch_engine_load.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    for asked in (None, "float16"):
+        with pytest.raises((UnsupportedModel, OSError)):
+            torch_engine_load.load_model(folder, "m", EngineOptions(dtype=asked), lambda *told: None)
+    assert given == [torch.bfloat16, torch.float16]
+
+
 def test_a_model_that_was_spread_beyond_the_gpus_is_refused(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -317,11 +317,12 @@ class Odd(ToyEngine):
         raise OutOfMemory("no memory left")
 
 
-def test_a_lane_that_cannot_step_fails_alone_and_lengths_are_not_worth_a_run(lab):
+def test_a_lane_that_cannot_step_fails_alone_and_lengths_are_not_worth_a_run(lab, caplog):
     runner, store = lab(Odd(step_s=0.002))
     good = [runner.submit(make_spec({"user": f"good {i}", "seed": i})) for i in range(3)]
     bad = runner.submit(make_spec({"user": "bad"}))
     assert wait(store, bad)["error"] == "the model's logits are not finite numbers"
+    assert "lengths of mixtures could not be told: no memory left" in caplog.text
     for run in good:
         record = wait(store, run)
         assert record["status"] == "finished"
