@@ -245,9 +245,9 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
     try:
         home = importlib.import_module(_HOMES[kind])
     except ModuleNotFoundError as missing:
-        other = "leave out --engine" if options.engine else "try --model toy"
+        other = ", or try --model toy" if options.engine is None else ", or leave out --engine" * (kind == "llamacpp")
         raise UnsupportedModel(
-            f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}], or {other}"
+            f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}]{other}"
         ) from missing
     except (OSError, RuntimeError) as broken:  # a library of C that this machine cannot load
         reason = str(broken).strip().partition("\n")[0]

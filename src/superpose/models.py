@@ -191,8 +191,8 @@ def _install_into(folder: Path, progress: Progress | None) -> Path:
         if progress:
             progress("files", done, _WHEEL_BYTES)
 
-    # Not `importlib.util.find_spec`: by asking it for pip, setuptools takes its distutils out of this process, without
-    # which torch compiles nothing.
+    # Not `importlib.util.find_spec`: asked for pip, setuptools takes its distutils out of this process, without which
+    # torch compiles nothing (before Python 3.12).
     if PathFinder.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "install"]
     elif uv := shutil.which("uv"):  # pipx and uv make environments without pip

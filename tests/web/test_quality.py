@@ -76,12 +76,18 @@ def test_what_a_run_says_of_itself_stands_clear_of_its_buttons(lab: Lab) -> None
     below = (
         "share => document.querySelector('#share').getBoundingClientRect().top - share.getBoundingClientRect().bottom"
     )
+    beside = """share => {
+        const [menu, button] = [document.querySelector('#share'), share].map((each) => each.getBoundingClientRect());
+        const inside = menu.left >= 0 && menu.right <= innerWidth && menu.bottom <= innerHeight;
+        return inside && (Math.abs(menu.left - button.left) < 1 || menu.right >= innerWidth - 12) ? 'under' : menu.left;
+    }"""
     for width in (1600, 1440, 1280, 1100, 1024, 800, 641, 640, 390, 320):
         lab.page.set_viewport_size({"width": width, "height": 800})
         assert lab.page.evaluate(OVERLAPS) == 0, width
         share.click()
         expect(lab.page.get_by_role("dialog", name="Share")).to_be_visible()
         assert share.evaluate(below) >= 0, width
+        assert share.evaluate(beside) == "under", width
         if width == 1440:  # the bar takes another row
             share.evaluate("share => (share.closest('.bar').style.paddingTop = '60px')")
             lab.page.wait_for_timeout(100)

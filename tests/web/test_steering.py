@@ -343,6 +343,7 @@ def test_the_editor_helps_to_a_sum_of_one_and_shows_refusals(lab: Lab) -> None:
     editor.get_by_role("combobox", name="Add a token").fill("#122")
     editor.get_by_role("combobox", name="Add a token").press("Enter")
     expect(editor.get_by_role("spinbutton", name="Weight of z")).to_have_value("0.000")
+    expect(editor.get_by_role("spinbutton", name="Weight of z")).to_be_focused()
     editor.get_by_role("button", name="Remove z").click()
     expect(editor.get_by_role("spinbutton", name="Weight of z")).to_have_count(0)
     editor.get_by_label("T_total").fill("3")

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bodyOf, checkDraft, draftOf, general, GENERAL, newDraft, parseDraft } from '../src/core/draft.ts';
+import { bodyOf, checkDraft, draftOf, general, GENERAL, newDraft, parseDraft, startsAgain } from '../src/core/draft.ts';
 import type { Property, Spec, StrategyInfo } from '../src/core/events.ts';
 import { checkField, fieldOf, fieldsOf, stepOf, trackOf, valueOf } from '../src/core/form.ts';
 import { hrefOf, parseRoute } from '../src/core/route.ts';
@@ -105,6 +105,23 @@ describe('the form of the next run', () => {
       model: 'toy', system: 'You are careful.', user: 'What is 25 + 17?', strategy: { name: 'nucleus', top_p: 0.95 },
       T_e: 30, T_total: 40, temperature: 0.8, seed: 7, transition: '</think>\né\n<answer>',
     });
+  });
+
+  it('knows whether it would start a run again', () => {
+    const [queued] = events('nucleus');
+    const spec = (queued as unknown as { spec: Spec }).spec;
+    const nucleus = { ...strategy, name: 'nucleus', schema: { properties: { top_p: properties['top_p']! } } };
+    const again = draftOf(spec);
+    const values = (changes: Record<string, string>): typeof again => ({ ...again, values: { ...again.values, ...changes } });
+    for (const same of [again, values({ seed: '9' }), { ...again, model: null }]) {
+      expect(startsAgain(same, spec, nucleus)).toBe(true);
+    }
+    for (const other of [
+      values({ T_e: '29' }), values({ transition: 'x' }), values({ end_probability: 'abc' }), { ...again, user: 'Why?' },
+      { ...again, model: 'mine' }, { ...again, params: { nucleus: { top_p: '0.9' } } }, { ...again, strategy: 'test' },
+    ]) {
+      expect(startsAgain(other, spec, nucleus)).toBe(false);
+    }
   });
 
   it('survives a reload and broken storage', () => {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from datetime import datetime
 from typing import Any
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
+from jinja2.nodes import Node, Scope
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -17,7 +17,7 @@ from jinja2.utils import Namespace
 from superpose.engine import UnsupportedModel
 from superpose.problems import clip
 
-_LONGEST = 1 << 20  # what a template may make of a text by repeating it
+_LONGEST = 1 << 20  # bits of a number, or items of what is repeated
 
 
 class Renderer:
@@ -44,17 +44,33 @@ class Renderer:
 
 
 class _World(ImmutableSandboxedEnvironment):
-    """A sandbox in which no product or power is larger than any template needs, nor computed while one is read."""
+    """A sandbox in which no product or power is larger than any template needs, nor computed while one is read.
+
+    What else may take long, such as loops in loops, is not looked after.
+    """
 
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """The product or power."""
-        sizes = [abs(side) if isinstance(side, int | float) else len(side) for side in (left, right)]
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if sizes[1] > 64 if operator == "**" else not numbers and sizes[0] * sizes[1] > _LONGEST:
-            raise jinja2.TemplateError(f"it computes {clip(repr(left))} {operator} {clip(repr(right))}")
+        if _size(operator, left, right) > _LONGEST:
+            raise jinja2.TemplateError(f"it computes {_told(left)} {operator} {_told(right)}")
         return super().call_binop(context, operator, left, right)
+
+
+def _size(operator: str, left: Any, right: Any) -> int:
+    """Bits that a whole number has at most, or items of what is repeated; 0 of what cannot be large."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() * max(1, right) if operator == "**" else left.bit_length() + right.bit_length()
+    for items, times in ((left, right), (right, left)):
+        if isinstance(times, int) and isinstance(items, Sized):
+            return len(items) * max(0, times)
+    return 0
+
+
+def _told(value: Any) -> str:
+    long = isinstance(value, int) and value.bit_length() > 64  # Python writes no number of thousands of digits
+    return f"a number of {value.bit_length()} bits" if long else clip(repr(value))
 
 
 class _Dict:
@@ -87,10 +103,10 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: Parser) -> list[Node]:
-        """What stands inside."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> Node:
+        """What stands inside; what it sets does not outlive it, as in transformers."""
+        line = next(parser.stream).lineno
+        return Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 def _to_json(

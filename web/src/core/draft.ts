@@ -169,11 +169,13 @@ export function draftOf(spec: Spec): Draft {
   return draftFrom(spec);
 }
 
-/** Whether the form would start this run again, up to its seed and its model. */
+/** Whether the form would start this run again, up to its seed; a draft that names no model takes the run's. */
 export function startsAgain(draft: Draft, spec: Spec, strategy: StrategyInfo): boolean {
   const other = draftOf(spec);
-  const asked = (from: Draft): string => JSON.stringify(bodyOf({ ...from, model: null, values: { ...from.values, seed: '' } }, strategy));
-  return draft.strategy === other.strategy && asked(draft) === asked(other);
+  const asked = (from: Draft): string =>
+    JSON.stringify(bodyOf({ ...from, model: from.model ?? other.model, values: { ...from.values, seed: '' } }, strategy));
+  const whole = !Object.keys(checkDraft(draft, strategy)).length;
+  return whole && draft.strategy === other.strategy && asked(draft) === asked(other);
 }
 
 /** The form of a spec from elsewhere; what it leaves out is at its default. Raises Error with one sentence. */
