@@ -245,7 +245,7 @@ def open_engine(model: str, options: EngineOptions = AUTOMATIC, progress: Progre
     try:
         home = importlib.import_module(_HOMES[kind])
     except ModuleNotFoundError as missing:
-        other = ", or try --model toy" if options.engine is None else ", or leave out --engine" * (kind == "llamacpp")
+        other = {None: ", or try --model toy", "llamacpp": ", or leave out --engine"}.get(options.engine, "")
         raise UnsupportedModel(
             f"the {kind} engine needs the package {missing.name!r}: install superpose[{kind}]{other}"
         ) from missing

@@ -19,8 +19,8 @@ CANDIDATES = 512  # blended at once; fixed, because the order of a sum hangs on 
 MIXED = 32  # candidates that a padded step blends itself
 _BYTES = 64 << 20  # of embeddings in memory while blending
 _ROWS, _TOKENS = 8, 2048  # of a product for large sums; fixed for the same reason
-_cuda: Any = torch.cuda  # its streams and events are not typed
 _SHARE = 8  # of the vocabulary, from one part in so many on, a sum is large; see docs/speed.md
+_cuda: Any = torch.cuda  # its streams and events are not typed
 
 
 class Kept(NamedTuple):
@@ -29,6 +29,10 @@ class Kept(NamedTuple):
     inputs: list[Mixture]
     mixed: Tensor  # [n, width] float32
     ready: Any  # event of a GPU after which they are there
+
+    def places(self) -> dict[int, int]:
+        """The row of each, by its identity."""
+        return {id(mixture): row for row, mixture in enumerate(self.inputs)}
 
 
 class Blender:
@@ -77,7 +81,7 @@ class Blender:
         kept = self._kept.inputs
         if len(inputs) == len(kept) and all(map(is_, inputs, kept)):
             return self._kept.mixed
-        places = {id(mixture): at for at, mixture in enumerate(kept)}
+        places = self._kept.places()
         if all(id(mixture) in places for mixture in inputs):
             return self._kept.mixed[torch.tensor([places[id(mixture)] for mixture in inputs], device=self._device)]
         mixed, ready = self._mixed(inputs), None
@@ -106,7 +110,7 @@ class Blender:
         one share the memory of products. What is not kept is blended anew, for the step has done that inside.
         """
         self._beside = self._beside or _cuda.Stream(self._device, priority=-1)
-        kept = {id(mixture): at for at, mixture in enumerate(self._kept.inputs)}
+        kept = self._kept.places()
         others = [mixture for mixture in inputs if id(mixture) not in kept]
         places = kept | {id(mixture): len(kept) + at for at, mixture in enumerate(others)}
         with _cuda.stream(self._beside):

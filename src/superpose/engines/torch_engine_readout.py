@@ -45,7 +45,8 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, asks: Sequence[Readout]) -> Asked:
         """These asks on the host."""
-        u, temperature, cold = np.split(cls.table(asks), 3, axis=1)
+        given = cls.table(asks)
+        u, temperature, cold = given[:, :1], given[:, 1:2], given[:, 2:]
         told = bool(cold.any() or (temperature != 1).any())
         return cls(
             torch.from_numpy(u.copy()),

@@ -154,11 +154,11 @@ class Steps:
         if size not in self._held:
             self._held[size] = self._hold(size)
         held, told = self._held[size]
-        apart = [row for row, mixture in enumerate(inputs) if not are_few(mixture)]
+        ways = [_way(mixture) for mixture in inputs]
+        apart = [row for row, way in enumerate(ways) if way == _APART]
         told.numbers[:, 0] = columns
         told.numbers[:, 1:4] = Asked.table([*asks, *[Readout()] * (size - n)])
-        told.numbers[:, 4] = [_MAX if mixture.combine == "max" else _SUM for mixture in inputs] + [_APART] * (size - n)
-        told.numbers[apart, 4] = _APART
+        told.numbers[:, 4] = ways + [_APART] * (size - n)
         told.candidates[:n] = candidates(inputs, MIXED)
         held.told.copy_(told.sent, non_blocking=True)  # the last step was awaited: nobody reads what was told then
         held.fed[n:].zero_()
@@ -172,6 +172,12 @@ class Steps:
         told = Told(sent, table[:, :_ASKED], table[:, _ASKED:].view(np.int32).reshape(size, 2, MIXED))
         fed = torch.zeros(size, self._blender.width, dtype=self._blender.dtype, device=self._device)
         return Held(fed, sent.to(self._device)), told
+
+
+def _way(mixture: Mixture) -> int:
+    if not are_few(mixture):
+        return _APART
+    return _MAX if mixture.combine == "max" else _SUM
 
 
 class Graphs:
